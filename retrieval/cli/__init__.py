@@ -1,0 +1,1 @@
+"""The command line: typer verbs over the stages, one error boundary."""

@@ -1,0 +1,1 @@
+"""Errors, settings, artifacts, seeds, logging: what every other layer stands on."""

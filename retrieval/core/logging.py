@@ -1,0 +1,32 @@
+"""Structured events on standard error; standard output belongs to results."""
+
+import sys
+from typing import Any
+
+import structlog
+
+
+def configure_logging(*, as_json: bool, level: int) -> None:
+    """Pretty lines on a terminal, one JSON object a line otherwise. `level` as in the logging module."""
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if not as_json else "iso", utc=as_json),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=_to_stderr,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _to_stderr(*_: Any) -> Any:
+    # Looked up at each call, so that a test's capture and a later redirection are honoured.
+    return structlog.PrintLogger(sys.stderr)
+
+
+def get_logger(name: str) -> Any:
+    """A logger whose events carry the part of the program they came from."""
+    return structlog.get_logger(part=name)

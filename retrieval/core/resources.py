@@ -1,0 +1,83 @@
+"""What the machine has and what the process used."""
+
+import contextlib
+import errno
+import os
+import resource
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.core.errors import ResourceError
+
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass
+class Usage:
+    """Wall seconds and peak resident bytes of a stretch of code; filled in when the stretch ends."""
+
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@contextlib.contextmanager
+def measured() -> Iterator[Usage]:
+    """Measure a stretch of code. The peak is of this stretch on Linux, of the process elsewhere."""
+    usage, start = Usage(), time.perf_counter()
+    _reset_peak_memory()
+    try:
+        yield usage
+    finally:
+        usage.seconds = time.perf_counter() - start
+        usage.peak_memory_bytes = peak_memory_bytes()
+
+
+def _reset_peak_memory() -> None:
+    with contextlib.suppress(OSError):
+        _CLEAR_REFS.write_text("5")
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size since the last reset."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def available_threads() -> int:
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def require_free_space(folder: Path, needed_bytes: int) -> None:
+    """Raise ResourceError when the file system under `folder` has less than `needed_bytes` free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise ResourceError(
+            f"{free / 1e6:.0f} MB free",
+            where=folder,
+            expected=f"at least {needed_bytes / 1e6:.0f} MB",
+            remedy="free some space or choose another --workspace",
+        )
+
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Every writer words a full disk differently: arrow and polars wrap it, FAISS and safetensors print it.
+_NO_SPACE_WORDS = ("No space left", "os error 28", "errno 28", "File too large", "Disk quota")
+
+
+def as_resource_error(error: BaseException, where: object) -> ResourceError | None:
+    """The ResourceError that an exception of any writer stands for, or None when it is something else."""
+    code = getattr(error, "errno", None)
+    if code in _NO_SPACE or any(word in str(error) for word in _NO_SPACE_WORDS):
+        return ResourceError("the disk is full", where=where, remedy="free some space and run again")
+    if code in _NO_ACCESS or isinstance(error, PermissionError):
+        return ResourceError("cannot be written", where=where, remedy="choose a --workspace you may write to")
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return ResourceError("out of memory", where=where, remedy="lower the batch or block sizes of the recipe")
+    return None

@@ -1,0 +1,1 @@
+"""Logs to datasets: reading, contracts, filters, sequences, splits. Numpy and polars only."""

@@ -1,0 +1,1 @@
+"""Metrics, intervals, comparisons: scores anybody's parquet, without torch or FAISS."""

@@ -1,0 +1,1 @@
+"""Item indexes: exact and FAISS, behind one search contract."""

@@ -1,0 +1,1 @@
+"""Losses: scores in, scalar out; they never see a model."""

@@ -1,0 +1,1 @@
+"""User encoders, the item tower, and the types between them."""

@@ -1,0 +1,1 @@
+"""From interests to lists: search, merge, filters, list builders."""

@@ -1,0 +1,1 @@
+"""Plain measurements in, one self-contained page out."""

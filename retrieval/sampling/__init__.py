@@ -1,0 +1,1 @@
+"""Negative samplers: rows together with the log of their true probability."""

@@ -1,0 +1,1 @@
+"""One file a verb: run(settings, inputs) -> artifact. The only place where parts meet."""
