@@ -1,0 +1,117 @@
+"""Settings of the data layer: where the logs lie, what they promise, what is kept, who is held out."""
+
+import datetime as dt
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from retrieval.core.settings import Settings
+
+TimeUnit = Literal["auto", "seconds", "milliseconds", "datetime", "order"]
+FieldKind = Literal["categorical", "multi", "numeric", "time"]
+
+
+class InteractionSource(Settings):
+    """The event log: one row an event."""
+
+    path: str = Field(min_length=1)
+    """A parquet or CSV file, a folder of them (hive partitions included) or a glob."""
+    user: str = Field("user_id", min_length=1)
+    item: str = Field("item_id", min_length=1)
+    time: str = Field("timestamp", min_length=1)
+    time_unit: TimeUnit = "auto"
+    """`order` is a plain sequence number; `auto` looks at the type and the size of the first values."""
+    order: str = ""
+    """A column that decides between events of one user at one time; the row's place in the input otherwise."""
+    kind: str = ""
+    weight: str = ""
+
+
+class ItemSource(Settings):
+    """The table of items; without a path the catalog is what the log names."""
+
+    path: str = ""
+    item: str = Field("item_id", min_length=1)
+    title: str = ""
+    categories: str = ""
+    """A column of lists, of text with `separator` between the names, or of one number an item."""
+    separator: str = Field("|", min_length=1)
+    fields: dict[str, FieldKind] = Field(default_factory=dict)
+
+
+class UserSource(Settings):
+    """The table of users; optional."""
+
+    path: str = ""
+    user: str = Field("user_id", min_length=1)
+    separator: str = Field("|", min_length=1)
+    fields: dict[str, FieldKind] = Field(default_factory=dict)
+
+
+class ContractSettings(Settings):
+    """What a row must satisfy, and how many may fail before the run stops."""
+
+    max_bad_share: float = Field(0.01, ge=0, le=1)
+    """Of the rows of each source; beyond it the run stops with exit code 3."""
+    duplicates: Literal["keep", "drop", "quarantine"] = "quarantine"
+    """Events equal in every declared column: kept, dropped and listed, or counted as bad rows."""
+    earliest: dt.datetime | None = None
+    """Naive values are UTC; not applied to a plain order."""
+    latest: dt.datetime = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+    unknown_items: Literal["quarantine", "keep"] = "quarantine"
+    """Events on items that the items table does not have."""
+
+
+class FilterSettings(Settings):
+    """Which valid events are used."""
+
+    min_user_events: int = Field(1, ge=1)
+    min_item_events: int = Field(1, ge=1)
+    until_stable: bool = False
+    """Repeat until every user and item left has its minimum; once counts both on the same log."""
+    kinds: list[str] = Field(default_factory=list)
+    """The event kinds that are used; empty means all."""
+    kind_weights: dict[str, float] = Field(default_factory=dict)
+    """Factors on the weight of an event, 1 for a kind that is not named."""
+
+
+class DataSettings(Settings):
+    """The [data] table of a recipe."""
+
+    name: str = Field(min_length=1)
+    interactions: InteractionSource
+    items: ItemSource = Field(default_factory=ItemSource)
+    users: UserSource = Field(default_factory=UserSource)
+    contract: ContractSettings = Field(default_factory=ContractSettings)
+    filters: FilterSettings = Field(default_factory=FilterSettings)
+    keep_items_without_events: bool = False
+
+    @model_validator(mode="after")
+    def _kinds_need_a_column(self) -> "DataSettings":
+        if (self.filters.kinds or self.filters.kind_weights) and not self.interactions.kind:
+            raise ValueError("filters on kinds need interactions.kind, the column that holds them")
+        return self
+
+
+class SplitSettings(Settings):
+    """The [split] table of a recipe; see `retrieval.data.splits` for what each protocol does."""
+
+    protocol: Literal["comirec", "leave-last-out", "global-time"] = "comirec"
+    seed: int = 1230
+    """Which users are held out under `comirec`."""
+    valid_seconds: float = Field(86_400.0, gt=0)
+    """Length of the validation window of `global-time`; in steps where the log has a plain order."""
+    test_seconds: float = Field(86_400.0, gt=0)
+    """Length of the test window, which ends with the last event."""
+    valid_from: dt.datetime | int | None = None
+    """An explicit cut in place of the window: a datetime (naive is UTC), epoch seconds, or a step of the order."""
+    test_from: dt.datetime | int | None = None
+    target: Literal["all", "first", "last"] = "all"
+    cold_items: bool = False
+    """Keep targets that have no training event; nothing trained on ids can recall them."""
+
+    @model_validator(mode="after")
+    def _both_cuts_or_none(self) -> "SplitSettings":
+        if (self.valid_from is None) != (self.test_from is None):
+            raise ValueError("valid_from and test_from go together")
+        return self

@@ -1,0 +1,214 @@
+"""Who trains, whose future is hidden, from when on.
+
+A split is five positions a user inside the user's own sequence of n events: training may use events [0, train_end);
+the validation targets are [valid_start, valid_end) and are predicted from [0, valid_start); test likewise.
+start == end means no targets.
+
+comirec (Cen et al., KDD 2020, section 4.1): users are divided 8:1:1 by seed; training users train on everything,
+    held-out users show floor(.8 n) events and are asked for the rest in one cut. Differs from the reference code
+    in how the seed orders the users (a hash in place of Python's shuffle), so the groups are others.
+leave-last-out: the last event is the test target, the one before it the validation target, the rest trains; users
+    with fewer than three events only train.
+global-time: everything before the validation cut trains, [validation cut, test cut) is validated, the rest tested.
+    `target` first or last keeps one target a user and window; what lies before the target in the user's sequence
+    is visible, events of the same window included.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from retrieval.core.errors import DataContractError, UsageError
+from retrieval.data.sequences import SequenceDataset
+from retrieval.data.settings import SplitSettings
+
+Part = Literal["valid", "test"]
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions inside every user's own sequence, int64 [U] each."""
+
+    train_end: Positions
+    valid_start: Positions
+    valid_end: Positions
+    test_start: Positions
+    test_end: Positions
+
+    @classmethod
+    def load(cls, path: Path) -> "Split":
+        """Read a split.parquet."""
+        frame = pl.read_parquet(path)
+        return cls(*(frame[field.name].to_numpy() for field in fields(cls)))
+
+    def frame(self) -> pl.DataFrame:
+        """One row a user row."""
+        return pl.DataFrame({field.name: getattr(self, field.name) for field in fields(self)}, schema_overrides=None)
+
+    def history_end(self, part: Part) -> Positions:
+        """One past the last visible event of every user, int64 [U]."""
+        return self.valid_start if part == "valid" else self.test_start
+
+    def targets(self, part: Part) -> tuple[Positions, Positions]:
+        """Start and end of every user's targets, int64 [U] each."""
+        return (self.valid_start, self.valid_end) if part == "valid" else (self.test_start, self.test_end)
+
+    def users(self, part: Part) -> Positions:
+        """The rows of the users with targets, int64, ascending."""
+        start, end = self.targets(part)
+        return np.flatnonzero(end > start)
+
+
+def make_split(settings: SplitSettings, sequences: SequenceDataset) -> Split:
+    """Apply the protocol of the settings.
+
+    Raises:
+        UsageError: the cuts are not in order.
+        DataContractError: a window lies outside the log, so nothing would train or be tested.
+    """
+    return _PROTOCOLS[settings.protocol](settings, sequences)
+
+
+def comirec(settings: SplitSettings, sequences: SequenceDataset) -> Split:
+    """Users 8:1:1 by seed; of a held-out user the first floor(.8 n) events are visible."""
+    lengths = sequences.lengths
+    rank = np.empty(len(lengths), dtype=np.int64)
+    rank[np.argsort(_hashed(len(lengths), settings.seed), kind="stable")] = np.arange(len(lengths))
+    train_users, valid_users = len(lengths) * 8 // 10, len(lengths) * 9 // 10
+    train, test = rank < train_users, rank >= valid_users
+    valid, start = ~train & ~test, lengths * 8 // 10
+    return Split(
+        train_end=np.where(train, lengths, 0),
+        valid_start=np.where(valid, start, 0),
+        valid_end=np.where(valid, lengths, 0),
+        test_start=np.where(test, start, 0),
+        test_end=np.where(test, lengths, 0),
+    )
+
+
+def leave_last_out(settings: SplitSettings, sequences: SequenceDataset) -> Split:  # noqa: ARG001 (one signature)
+    """The last event tests, the one before validates; users with fewer than three events only train."""
+    lengths = sequences.lengths
+    held = np.where(lengths >= 3, 1, 0)
+    return Split(
+        train_end=lengths - 2 * held,
+        valid_start=lengths - 2 * held,
+        valid_end=lengths - held,
+        test_start=lengths - held,
+        test_end=lengths,
+    )
+
+
+def global_time(settings: SplitSettings, sequences: SequenceDataset) -> Split:
+    """Cuts in time, the same for everybody."""
+    valid_cut, test_cut = cut_times(settings, sequences)
+    before_valid, before_test = _events_before(sequences, valid_cut), _events_before(sequences, test_cut)
+    valid_start, valid_end = _one_target(settings, before_valid, before_test)
+    test_start, test_end = _one_target(settings, before_test, sequences.lengths)
+    return Split(before_valid, valid_start, valid_end, test_start, test_end)
+
+
+def cut_times(settings: SplitSettings, sequences: SequenceDataset) -> tuple[int, int]:
+    """The validation and the test cut of `global-time`, in the unit of `sequences.times`."""
+    first, last = int(sequences.times.min()), int(sequences.times.max())
+    if settings.valid_from is not None and settings.test_from is not None:
+        valid_cut, test_cut = _as_time(settings.valid_from), _as_time(settings.test_from)
+    else:
+        test_cut = last + 1 - round(settings.test_seconds)
+        valid_cut = test_cut - round(settings.valid_seconds)
+    if valid_cut >= test_cut:
+        raise UsageError(f"validation starts at {valid_cut}, test at {test_cut}", where="split", expected="validation before test")
+    if valid_cut <= first or test_cut > last:
+        raise DataContractError(
+            f"cuts at {valid_cut} and {test_cut} leave nothing to train on or to test",
+            where="split",
+            expected=f"cuts inside the log, {first} to {last}",
+            remedy="shorten split.valid_seconds and split.test_seconds, or set valid_from and test_from",
+        )
+    return valid_cut, test_cut
+
+
+def ground_truth(
+    split: Split, sequences: SequenceDataset, part: Part, known: NDArray[np.bool_] | None = None
+) -> tuple[Positions, Positions]:
+    """The targets of a part as (user rows, item rows), int64 [M] each.
+
+    In order of user and time; an item counts once a user. `known` bool [N] drops the items that are False.
+    """
+    start, end = split.targets(part)
+    positions, users = ranges(sequences.offsets[:-1] + start, end - start)
+    items = sequences.items[positions].astype(np.int64)
+    keep = first_occurrences(users, items, len(known) if known is not None else int(items.max(initial=-1)) + 1)
+    if known is not None:
+        keep &= known[items]
+    return users[keep], items[keep]
+
+
+def training_counts(split: Split, sequences: SequenceDataset, n_items: int) -> Positions:
+    """Training events of every item, int64 [N]."""
+    counts = np.zeros(n_items, dtype=np.int64)
+    for first in range(0, sequences.n_users, 1 << 20):
+        chunk = slice(first, first + (1 << 20))
+        positions, _ = ranges(sequences.offsets[:-1][chunk], split.train_end[chunk])
+        counts += np.bincount(sequences.items[positions], minlength=n_items)
+    return counts
+
+
+def ranges(start: Positions, length: Positions) -> tuple[Positions, Positions]:
+    """All positions of the ranges [start, start + length) and the number of the range each belongs to."""
+    owner = np.repeat(np.arange(len(length)), length)
+    first = np.cumsum(length) - length
+    return np.arange(len(owner)) - (first - start)[owner], owner
+
+
+def first_occurrences(users: Positions, items: Positions, n_items: int) -> NDArray[np.bool_]:
+    """Where a (user, item) pair is met for the first time, bool [M]."""
+    _, first = np.unique(users * max(n_items, 1) + items, return_index=True)
+    keep = np.zeros(len(users), dtype=np.bool_)
+    keep[first] = True
+    return keep
+
+
+def _one_target(settings: SplitSettings, start: Positions, end: Positions) -> tuple[Positions, Positions]:
+    if settings.target == "first":
+        return start, np.minimum(start + 1, end)
+    if settings.target == "last":
+        return np.maximum(end - 1, start), end
+    return start, end
+
+
+def _events_before(sequences: SequenceDataset, cut: int) -> Positions:
+    # Sums of a mask over segments: exact, and one pass over the memory-mapped times.
+    before = np.concatenate([[0], np.cumsum(sequences.times < cut)])
+    counts: Positions = before[sequences.offsets[1:]] - before[sequences.offsets[:-1]]
+    return counts
+
+
+def _as_time(value: dt.datetime | int) -> int:
+    if isinstance(value, int):
+        return value
+    aware = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+    return int(np.ceil(aware.timestamp()))
+
+
+def _hashed(n: int, seed: int) -> NDArray[np.uint64]:
+    """splitmix64 of (seed, row): an order of users that no library version changes."""
+    with np.errstate(over="ignore"):
+        value = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed % 2**64)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+_PROTOCOLS: Mapping[str, Callable[[SplitSettings, SequenceDataset], Split]] = {
+    "comirec": comirec,
+    "leave-last-out": leave_last_out,
+    "global-time": global_time,
+}
