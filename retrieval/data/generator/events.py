@@ -36,8 +36,8 @@ class ItemDraw:
     def draw(self, low: np.ndarray, high: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """One item of each range, by popularity."""
         at = self._mass[low] + random.random(len(low)) * (self._mass[high] - self._mass[low])
-        drawn: np.ndarray = np.searchsorted(self._mass, at, side="right") - 1
-        return np.clip(drawn, low, high - 1)
+        drawn: np.ndarray = np.clip(np.searchsorted(self._mass, at, side="right") - 1, low, high - 1)
+        return drawn
 
     def any_topic(self, n: int, random: np.random.Generator) -> np.ndarray:
         """Topics by their popularity, int64[n]."""
@@ -62,9 +62,9 @@ def block_events(settings: GeneratorSettings, users: PlantedUsers, draw: ItemDra
     bursts = _bursts(settings, users, user[begins], random)
     time = bursts.time[burst] + _offsets(begins, burst, random)
     item = _items(settings, draw, begins, bursts.topic[burst], time, random)
-    kept = slice(None) if settings.behaviour.repeats else _first_meetings(user, item, settings.items)
     columns = {"user_id": users.user_id[user], "item_id": draw.items.item_id[item], "timestamp": time, "kind": _kinds(random, len(user))}
-    return pa.table(columns) if settings.behaviour.repeats else pa.table(columns).take(kept)
+    table = pa.table(columns)
+    return table if settings.behaviour.repeats else table.take(_first_meetings(user, item, settings.items))
 
 
 def _events_per_user(settings: GeneratorSettings, users: PlantedUsers, random: np.random.Generator) -> np.ndarray:
@@ -121,8 +121,8 @@ def _succeed(drawn: np.ndarray, follows: np.ndarray, low: np.ndarray, high: np.n
     """Where an event follows the one before, the item published next in the topic; after the newest comes the oldest."""
     here = np.arange(len(drawn))
     leader = np.maximum.accumulate(np.where(follows, 0, here))
-    moved: np.ndarray = (drawn[leader] - low + here - leader) % (high - low)
-    return low + moved
+    item: np.ndarray = low + (drawn[leader] - low + here - leader) % (high - low)
+    return item
 
 
 def _first_meetings(user: np.ndarray, item: np.ndarray, items: int) -> np.ndarray:
