@@ -7,7 +7,7 @@ and FAISS files load with flipped bits without a word.
 """
 
 import contextlib
-import datetime
+import datetime as dt
 import hashlib
 import json
 import os
@@ -172,7 +172,7 @@ class Workspace:
             ResourceError: the workspace cannot be written or the disk is full.
         """
         folder = self._staging_folder(kind, artifact_id)
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         try:
             staged = StagedArtifact(folder)
             with measured() as usage:

@@ -60,7 +60,7 @@ class ConflictError(RetrievalError):
     exit_code = 7
 
 
-class Interrupted(RetrievalError):
+class InterruptedRunError(RetrievalError):
     """A signal stopped the run after its state was saved; the code is 128 + signal."""
 
     def __init__(self, what: str, *, signal_number: int, where: object = "", remedy: str = "") -> None:
@@ -70,7 +70,7 @@ class Interrupted(RetrievalError):
 
 def exit_code_of(error: BaseException) -> int:
     """The process exit code for an error (1 for anything unforeseen)."""
-    if isinstance(error, Interrupted):
+    if isinstance(error, InterruptedRunError):
         return 128 + error.signal_number
     if isinstance(error, KeyboardInterrupt):
         return 130

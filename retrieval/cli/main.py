@@ -1,0 +1,101 @@
+"""The `retrieval` command: verbs, and the one place where an error becomes a line and an exit code."""
+
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from retrieval import __version__
+from retrieval.cli import data_verbs, look_verbs, pipeline_verbs
+from retrieval.core.errors import RetrievalError, exit_code_of
+from retrieval.core.logging import configure_logging
+from retrieval.core.resources import as_resource_error
+
+# A waiting thread that spins takes the core from whoever it waits for; on a shared machine that costs a factor of ten.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+app = typer.Typer(
+    name="retrieval",
+    help="Multi-interest candidate retrieval: interaction logs in, diverse candidates out, with proof.",
+    epilog="Start with: retrieval run pipelines/sample.toml",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+pipeline_verbs.register(app)
+look_verbs.register(app)
+app.add_typer(data_verbs.app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show debug events, and a traceback with an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Events as JSON lines; the default where standard error is no terminal.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Options of every verb; they stand before the verb."""
+    del version
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    configure_logging(as_json=log_json or bool(os.environ.get("RETRIEVAL_LOG_JSON")), level=level)
+
+
+def main() -> None:
+    """Run the command line and leave with the exit code of docs/exit-codes.md."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except typer.Abort:
+        return _report(KeyboardInterrupt(), debug=False)
+    except typer.TyperException as error:
+        _show_usage(error)
+        return error.exit_code
+    except BaseException as error:
+        return _report(error, debug="--debug" in arguments)
+
+
+def _show_usage(error: typer.TyperException) -> None:
+    if show := getattr(error, "show", None):
+        show()
+    else:
+        print(f"error: {error.format_message()}", file=sys.stderr)
+
+
+def _report(error: BaseException, *, debug: bool) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, BrokenPipeError):
+        # The reader of a pipe went away; that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    known = error if isinstance(error, RetrievalError) else as_resource_error(error, "retrieval") or error
+    print(f"error: {_line(known)}", file=sys.stderr)
+    return exit_code_of(known)
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, RetrievalError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0] if first else ''}; this is a bug, run again with --debug and report it"

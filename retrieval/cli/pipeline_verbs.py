@@ -1,0 +1,141 @@
+"""The verbs of the pipeline, in its order; each runs what it needs and skips what is done."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, open_pipeline
+from retrieval.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from retrieval.core.artifacts import Artifact
+    from retrieval.stages.pipeline import Pipeline
+
+
+def run(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+    """Run the whole pipeline: prepare, train, embed, build-index, recall, evaluate, report.
+
+    Stages that are done already, with the same settings and inputs, are skipped.
+
+    Example: retrieval run pipelines/sample.toml --workspace workspace --set train.steps=500
+    """
+    from retrieval.stages.run import headline, run_all, summary_of
+
+    finished = run_all(open_pipeline(recipe, workspace, overrides))
+    _print(summary_of(finished), headline(finished), as_json=as_json)
+
+
+def prepare(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+    """Validate, filter, index and split the log.
+
+    Example: retrieval prepare pipelines/sample.toml
+    """
+    _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.dataset_artifact)
+
+
+def train(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+    """Train the user encoder and the item tower; goes on from a checkpoint after an interruption.
+
+    Example: retrieval train pipelines/sample.toml --set model.interests=8
+    """
+    _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.model_artifact)
+
+
+def embed(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+    """Write the item vectors of the trained model.
+
+    Example: retrieval embed pipelines/sample.toml
+    """
+    _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.vectors)
+
+
+def build_index(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+    """Index the item vectors and measure the index against exact search.
+
+    Example: retrieval build-index pipelines/sample.toml --set index.factory=IVF64,Flat
+    """
+    _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.index)
+
+
+def recall(
+    recipe: RecipePath,
+    workspace: WorkspaceOption = WORKSPACE,
+    overrides: SetOption = [],  # noqa: B006
+    users: Annotated[
+        Path | None, typer.Option(help="Only the users in this file: an id a line, or a column user_id in CSV or parquet.")
+    ] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only the split's validation and test users, as they looked at the cut.")
+    ] = False,
+    index: Annotated[str, typer.Option(help="Id of the index to search; the recipe's own by default.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make the candidate list of every user, from the whole history.
+
+    Example: retrieval recall pipelines/sample.toml --users users.csv
+    """
+    from retrieval.stages.audience import Scope
+
+    if users and held_out:
+        raise UsageError("--users and --held-out exclude each other")
+    scope = Scope.of_file(users) if users else Scope(who="held-out" if held_out else "all")
+    _stage(
+        recipe, workspace, overrides, as_json, lambda pipeline: pipeline.candidates(scope, pipeline.other_index(index) if index else None)
+    )
+
+
+def evaluate(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe; or give --candidates and --truth.", show_default=False)] = None,
+    workspace: WorkspaceOption = WORKSPACE,
+    overrides: SetOption = [],  # noqa: B006
+    candidates: Annotated[Path | None, typer.Option(help="Anybody's lists: parquet with user_id, item_id, rank (or score).")] = None,
+    truth: Annotated[Path | None, typer.Option(help="What the users did: parquet with user_id, item_id and perhaps split.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Parquet with item_id, categories, events; for diversity, coverage and novelty.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which part of the truth, where it has a column split.")] = "test",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure lists: of a recipe, or anybody's parquet against anybody's truth (which needs neither torch nor FAISS).
+
+    Example: retrieval evaluate --candidates lists.parquet --truth truth.parquet
+    """
+    if candidates is None or truth is None:
+        if recipe is None or candidates or truth:
+            raise UsageError("evaluate needs a RECIPE, or both --candidates and --truth")
+        _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.measurements)
+        return
+    from retrieval.stages.evaluate import evaluate_files, table
+
+    measured = evaluate_files(candidates, truth, items, split, overrides)
+    _print(measured.summary.model_dump(mode="json"), table(measured), as_json=as_json)
+
+
+def report(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+    """Write the report page, with the baselines that the recipe names.
+
+    Example: retrieval report pipelines/sample.toml
+    """
+    from retrieval.stages.run import run_all
+
+    _stage(recipe, workspace, overrides, as_json, lambda pipeline: run_all(pipeline).report)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    for verb in (run, prepare, train, embed, build_index, recall, evaluate, report):
+        app.command()(verb)
+
+
+def _stage(recipe: Path, workspace: Path, overrides: list[str], as_json: bool, make: Callable[["Pipeline"], "Artifact"]) -> None:
+    artifact = make(open_pipeline(recipe, workspace, overrides))
+    summary = {"kind": artifact.kind, "id": artifact.id, "path": str(artifact.path), "summary": artifact.summary}
+    _print(summary, str(artifact.path), as_json=as_json)
+
+
+def _print(value: object, text: str, *, as_json: bool) -> None:
+    import json
+
+    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json else text)

@@ -1,0 +1,27 @@
+"""Settings of losses and negatives; free of torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from retrieval.core.settings import Settings
+
+
+class LossSettings(Settings):
+    """A softmax loss over the catalog, whole or sampled."""
+
+    name: Literal["sampled-softmax", "full-softmax"] = "sampled-softmax"
+    readout: Literal["max", "hard", "label-aware"] = "max"
+    """`max` scores every item by its own best interest, which is the score that is served; `hard` (ComiRec) and
+    `label-aware` (MIND) let the positive choose the interests and score the negatives with that choice."""
+    power: float = Field(8.0, ge=0)
+    """p of the label-aware readout: 0 is the mean of the interests, large is the hard readout."""
+    negatives: int = Field(1024, ge=1)
+    """Shared by the batch, drawn with replacement."""
+    sampler: Literal["uniform", "log-uniform", "popularity"] = "uniform"
+    alpha: float = Field(0.75, ge=0, le=2)
+    """Exponent of the popularity sampler."""
+    mask_history: bool = False
+    """Also leave out negatives that occur in the window of the positive."""
+    block_elements: int = Field(4_000_000, ge=1024)
+    """Most scores held at a time: memory is bounded by this, not by the catalog."""

@@ -1,0 +1,29 @@
+"""Small blocks that several encoders use."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def feed_forward(dimension: int, layers: int, *, last_relu: bool = False) -> nn.Sequential:
+    """`layers` square linear layers with ReLU between them; the first starts as the identity.
+
+    Starting at the identity keeps the encoder in the item space from the first step, where an untrained random
+    matrix would have to be learned away first.
+    """
+    blocks: list[nn.Module] = []
+    for number in range(layers):
+        linear = nn.Linear(dimension, dimension)
+        if layers == 1:
+            nn.init.eye_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        blocks.append(linear)
+        if number + 1 < layers or last_relu:
+            blocks.append(nn.ReLU())
+    return nn.Sequential(*blocks)
+
+
+def squash(vectors: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+    """|z|^2 / (1 + |z|^2) * z / |z|, finite and differentiable at zero (Sabour et al., 2017, equation 1)."""
+    square = vectors.square().sum(dim=-1, keepdim=True)
+    return vectors * (torch.sqrt(square + 1e-9) / (1.0 + square))

@@ -1,0 +1,83 @@
+"""The trained thing: an item tower and a user encoder that share item vectors."""
+
+import abc
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from retrieval.models.encoder import AbstractUserEncoder
+from retrieval.models.histories import Histories
+from retrieval.models.interests import Interests
+from retrieval.models.item_tower import ItemTower
+from retrieval.models.settings import EncoderSettings, PopularSettings
+
+
+class AbstractRetrievalModel(nn.Module, abc.ABC):
+    """What serving needs: the score of an item for a user is the max over valid interests of the inner product."""
+
+    history: int
+
+    @abc.abstractmethod
+    def interests(self, histories: Histories) -> Interests:
+        """The interests of B users."""
+
+    @abc.abstractmethod
+    def all_items(self) -> Float[Tensor, "N D"]:
+        """The vectors of the whole catalog, as they go into an index."""
+
+
+class RetrievalModel(AbstractRetrievalModel):
+    """Item tower + user encoder + similarity."""
+
+    def __init__(self, items: ItemTower, encoder: AbstractUserEncoder, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.items, self.encoder, self.settings = items, encoder, settings
+        self.history = settings.history
+
+    def interests(self, histories: Histories) -> Interests:
+        return self._similar(self.encoder(self._events(histories), histories))
+
+    def prefix_interests(self, histories: Histories) -> Interests:
+        """The interests after every position, [B*L,K,D]."""
+        return self._similar(self.encoder.prefixes(self._events(histories), histories))
+
+    def item_vectors(self, rows: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
+        """The vectors of some items, as they are scored."""
+        return self._scaled(self.items(rows))
+
+    def all_items(self) -> Float[Tensor, "N D"]:
+        return self._scaled(self.items.all_items())
+
+    def _events(self, histories: Histories) -> Float[Tensor, "B L D"]:
+        vectors = self.items(histories.items) * histories.valid[:, :, None]
+        return functional.dropout(vectors, self.settings.dropout, self.training)
+
+    def _similar(self, interests: Interests) -> Interests:
+        return Interests(self._scaled(interests.vectors), interests.valid, interests.routing)
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return functional.normalize(vectors, dim=-1) if self.settings.similarity == "cosine" else vectors
+
+
+class PopularModel(AbstractRetrievalModel):
+    """Popularity in one dimension: every user is (1), every item (its count)."""
+
+    counts: Tensor
+
+    def __init__(self, n_items: int, settings: PopularSettings) -> None:
+        super().__init__()
+        self.settings, self.history = settings, 1
+        self.register_buffer("counts", torch.zeros(n_items))
+
+    def fit(self, counts: Int[Tensor, " N"]) -> None:
+        """Take the event counts of the items as their scores."""
+        self.counts.copy_(counts)
+
+    def interests(self, histories: Histories) -> Interests:
+        ones = self.counts.new_ones(len(histories.items), 1, 1)
+        return Interests(ones, ones[:, :, 0].bool(), histories.valid[:, None].to(ones.dtype))
+
+    def all_items(self) -> Float[Tensor, "N 1"]:
+        return self.counts[:, None]

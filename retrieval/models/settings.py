@@ -1,0 +1,76 @@
+"""Settings of the models; free of torch, so that a recipe can be read without it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from retrieval.core.settings import Settings
+
+
+class EncoderSettings(Settings):
+    """What every encoder has: D, L, and how scores are made."""
+
+    dimension: int = Field(64, ge=1, le=4096)
+    history: int = Field(50, ge=1, le=4096)
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: float = Field(1.0, gt=0)
+    """Scores are divided by it in training only; ranking does not depend on it."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Of the item vectors of the history, in training."""
+
+
+class MultiInterestSettings(EncoderSettings):
+    """An encoder with K interests."""
+
+    interests: int = Field(4, ge=1, le=64)
+
+
+class MindSettings(MultiInterestSettings):
+    """MIND (Li et al., CIKM 2019): behaviour-to-interest dynamic routing."""
+
+    name: Literal["mind"] = "mind"
+    iterations: int = Field(3, ge=1, le=10)
+    adaptive: bool = True
+    """K' = max(1, min(K, floor(log2 n))) valid interests for a history of n events."""
+    layers: int = Field(1, ge=0, le=8)
+    """Layers after the routing (H in the paper); 0 leaves the capsules as they are."""
+    last_activation: Literal["relu", "linear"] = "linear"
+    """The paper's is ReLU; linear lets a vector point anywhere."""
+
+
+class ComiRecDRSettings(MultiInterestSettings):
+    """ComiRec-DR (Cen et al., KDD 2020): dynamic routing with a transform per position and interest."""
+
+    name: Literal["comirec-dr"] = "comirec-dr"
+    iterations: int = Field(3, ge=1, le=10)
+    init_std: float = Field(0.0, ge=0)
+    """Standard deviation of the transforms at the start; 0 means 1/sqrt(D). The original has 1."""
+
+
+class ComiRecSASettings(MultiInterestSettings):
+    """ComiRec-SA (Cen et al., KDD 2020): self-attentive extraction."""
+
+    name: Literal["comirec-sa"] = "comirec-sa"
+    hidden_factor: int = Field(4, ge=1, le=64)
+    positions: bool = True
+
+
+class YouTubeDNNSettings(EncoderSettings):
+    """YouTubeDNN (Covington et al., RecSys 2016): masked mean and layers; one vector."""
+
+    name: Literal["youtube-dnn"] = "youtube-dnn"
+    layers: int = Field(1, ge=0, le=8)
+
+
+class PopularSettings(Settings):
+    """Popularity as a model of one dimension: the same vector for everyone, the score of an item its count."""
+
+    name: Literal["popular"] = "popular"
+    last_days: float = Field(0.0, ge=0)
+    """Count only the events of the last so many days before the end of training; 0 counts all. Needs a log with times."""
+
+
+ModelSettings = Annotated[
+    MindSettings | ComiRecDRSettings | ComiRecSASettings | YouTubeDNNSettings | PopularSettings,
+    Field(discriminator="name"),
+]

@@ -1,0 +1,24 @@
+"""From a recipe's word to a model."""
+
+import torch
+
+from retrieval.core.seeds import derive_seed
+from retrieval.core.tables import Table
+from retrieval.models.comirec_dr import ComiRecDR
+from retrieval.models.comirec_sa import ComiRecSA
+from retrieval.models.item_tower import ItemTower
+from retrieval.models.mind import Mind
+from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
+from retrieval.models.settings import ModelSettings, PopularSettings
+from retrieval.models.youtube_dnn import YouTubeDNN
+
+ENCODERS = Table("encoder", {"mind": Mind, "comirec-dr": ComiRecDR, "comirec-sa": ComiRecSA, "youtube-dnn": YouTubeDNN})
+
+
+def build_model(settings: ModelSettings, n_items: int, seed: int) -> AbstractRetrievalModel:
+    """A model with weights drawn from `seed`; the global generator is left as it was."""
+    if isinstance(settings, PopularSettings):
+        return PopularModel(n_items, settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "weights"))
+        return RetrievalModel(ItemTower(n_items, settings.dimension), ENCODERS[settings.name](settings), settings)

@@ -1,0 +1,65 @@
+"""Whom lists are made for."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from retrieval.core.artifacts import sha256_of
+from retrieval.core.errors import DataContractError, UsageError
+from retrieval.core.settings import Settings
+from retrieval.data.catalog import rows_of
+from retrieval.data.dataset import Dataset
+from retrieval.stages.encode import Audience, everyone, held_out
+
+
+class Scope(Settings):
+    """`held-out`: the users of the split's validation and test parts as they looked at the cut, with diagnostics.
+    `all`: everyone with the whole history, which is what a nightly run serves. `file`: the user ids in a file.
+    """
+
+    who: Literal["held-out", "all", "file"] = "held-out"
+    file_sha256: str = ""
+    path: str = ""
+
+    @staticmethod
+    def of_file(path: Path) -> "Scope":
+        """The users listed in a file: one id a line, or a CSV or parquet file with a column user_id."""
+        if not path.is_file():
+            raise UsageError("no such file", where=path, expected="a file of user ids")
+        return Scope(who="file", path=str(path), file_sha256=sha256_of(path))
+
+    def audience(self, dataset: Dataset) -> Audience:
+        """The rows of the users.
+
+        Raises:
+            DataContractError: the file names nobody, or somebody unknown.
+        """
+        if self.who == "file":
+            return _listed(Path(self.path), dataset)
+        return everyone(dataset) if self.who == "all" else held_out(dataset)
+
+
+def _listed(path: Path, dataset: Dataset) -> Audience:
+    known, ids = dataset.users["user_id"], _read_ids(path)
+    rows = rows_of(known, ids)
+    if len(rows) == 0 or (rows < 0).any():
+        unknown = "" if len(rows) == 0 else f": {ids.to_list()[int(np.argmax(rows < 0))]!r}"
+        what = f"{int((rows < 0).sum())} of {len(rows)} users are not in the log{unknown}"
+        raise DataContractError(what, where=path, expected="user ids of the dataset", remedy="check the ids, or prepare a newer log")
+    rows = np.unique(rows)
+    return Audience(rows, dataset.sequences.lengths[rows], np.full(len(rows), "all"))
+
+
+def _read_ids(path: Path) -> pl.Series:
+    try:
+        if path.suffix == ".parquet":
+            return pl.read_parquet(path)["user_id"]
+        if path.suffix == ".csv":
+            return pl.read_csv(path, infer_schema=False)["user_id"]
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataContractError(f"cannot be read: {reason}", where=path, expected="one user id a line, or a column user_id") from None
+    return pl.Series("user_id", [line for line in lines if line], dtype=pl.String)

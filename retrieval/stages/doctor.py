@@ -1,0 +1,75 @@
+"""doctor: versions, devices, threads, what is missing and how to get it."""
+
+import importlib
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from retrieval import __version__
+from retrieval.core.artifacts import library_versions
+from retrieval.core.errors import RetrievalError
+from retrieval.core.resources import available_threads
+from retrieval.index.faiss_library import gpu_count
+
+_OPTIONAL = {"Jinja2": "report", "plotly": "report"}
+
+
+def examine() -> dict[str, Any]:
+    """Facts about this machine, and under `missing` one line a thing that is not there."""
+    missing: list[str] = []
+    return {
+        "retrieval": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": available_threads(),
+        "free_disk_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+        "libraries": library_versions(),
+        "torch": _torch(missing),
+        "faiss": _faiss(missing),
+        "missing": missing + _extras(),
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The facts as lines for a person."""
+    missing = found["missing"] or ["nothing"]
+    shown = [f"{name:<14} {_flat(value)}" for name, value in found.items() if name != "missing"]
+    return [*shown, *(f"{'missing':<14} {line}" for line in missing)]
+
+
+def _torch(missing: list[str]) -> dict[str, Any]:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        missing.append("torch: pip install torch==2.13.0")
+        return {}
+    from retrieval.models.device import choose_device, choose_precision
+
+    device = choose_device("auto")
+    devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {"device": str(device), "gpus": devices, "threads": torch.get_num_threads(), "products": str(choose_precision("auto", device))}
+
+
+def _faiss(missing: list[str]) -> dict[str, Any]:
+    try:
+        return {"gpus": gpu_count()}
+    except RetrievalError as error:
+        missing.append(f"faiss: {error}")
+        return {}
+
+
+def _extras() -> list[str]:
+    installed = {distribution.metadata["Name"].lower() for distribution in metadata.distributions()}
+    return [
+        f"{name}: pip install 'multi-interest-retrieval[{extra}]'" for name, extra in _OPTIONAL.items() if name.lower() not in installed
+    ]
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_flat(inner)}" for name, inner in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

@@ -1,0 +1,23 @@
+"""inspect: what an artifact is, where it came from, and whether it is intact."""
+
+from pathlib import Path
+from typing import Any
+
+from retrieval.core.artifacts import open_artifact
+from retrieval.core.errors import UsageError
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The facts of an artifact, after every file was checked.
+
+    Raises:
+        UsageError: there is no artifact. IntegrityError: it is damaged.
+    """
+    if not path.is_dir():
+        raise UsageError("no such artifact", where=path, expected="a directory such as workspace/model/ID")
+    artifact = open_artifact(path)
+    artifact.verify()
+    manifest = artifact.manifest.model_dump()
+    sizes = {name: f"{record['size']:,} bytes" for name, record in manifest.pop("files").items()}
+    summary = manifest.pop("summary")
+    return {**manifest, **summary, "files": sizes, "verified": "every file has the sha256 of the manifest"}

@@ -1,0 +1,109 @@
+"""The pipeline of one recipe: each stage asks for the one before it, and does nothing that is done already."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from retrieval.core.artifacts import Artifact, StagedArtifact
+from retrieval.data.dataset import Dataset
+from retrieval.data.files import input_fingerprint
+from retrieval.data.settings import DataSettings
+from retrieval.models.retrieval_model import AbstractRetrievalModel
+from retrieval.stages import build_index, embed, evaluate, prepare, recall, train
+from retrieval.stages.audience import Scope
+from retrieval.stages.encode import encode, held_out
+from retrieval.stages.ensure import Stages, artifact_identity
+from retrieval.stages.recipe import Recipe, baseline_recipes
+
+_INDEX_QUERIES = 256
+
+
+class Pipeline:
+    """The artifacts of a recipe, made on demand; `name` tells a baseline's stages from the recipe's own."""
+
+    def __init__(self, recipe: Recipe, stages: Stages, *, name: str = "", base: "Pipeline | None" = None) -> None:
+        self.recipe, self.stages, self.name, self._base = recipe, stages, name, base
+
+    def baselines(self) -> dict[str, "Pipeline"]:
+        """Pipelines of the baselines on the same dataset."""
+        return {name: Pipeline(recipe, self.stages, name=name, base=self) for name, recipe in baseline_recipes(self.recipe).items()}
+
+    @cached_property
+    def sources(self) -> DataSettings:
+        """Where the log lies; generated now if the recipe says so."""
+        return prepare.sources_of(self.recipe, self.stages.workspace)
+
+    @cached_property
+    def dataset_artifact(self) -> Artifact:
+        if self._base is not None:
+            return self._base.dataset_artifact
+        inputs = input_fingerprint(self.sources)
+        settings = prepare.settings_of(self.recipe)
+        return self._ensure("prepare", "dataset", settings, inputs, partial(prepare.write_dataset, self.recipe, self.sources))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return self._base.dataset if self._base is not None else Dataset.open(self.dataset_artifact)
+
+    @cached_property
+    def model_artifact(self) -> Artifact:
+        settings, inputs = train.settings_of(self.recipe), {"dataset": self.dataset_artifact.id}
+        checkpoints = self.stages.workspace.scratch("model", artifact_identity("model", settings, inputs))
+        return self._ensure("train", "model", settings, inputs, partial(train.write_model, self.recipe, self.dataset, checkpoints))
+
+    @cached_property
+    def model(self) -> AbstractRetrievalModel:
+        return train.open_model(self.model_artifact, self.recipe, self.dataset.catalog.n_items)
+
+    @cached_property
+    def vectors(self) -> Artifact:
+        return self._ensure("embed", "vectors", {}, {"model": self.model_artifact.id}, self._write_vectors)
+
+    @cached_property
+    def index(self) -> Artifact:
+        return self._ensure("build-index", "index", build_index.settings_of(self.recipe), {"vectors": self.vectors.id}, self._write_index)
+
+    def candidates(self, scope: Scope, index: Artifact | None = None) -> Artifact:
+        """Lists for the users of a scope, from the recipe's index or another one of the same model."""
+        index = index or self.index
+        inputs = {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id, "index": index.id}
+        settings = recall.settings_of(self.recipe, scope)
+        return self._ensure("recall", "candidates", settings, inputs, partial(self._write_candidates, index, scope))
+
+    @cached_property
+    def measurements(self) -> Artifact:
+        candidates = self.candidates(Scope())
+        inputs = {"candidates": candidates.id, "dataset": self.dataset_artifact.id}
+        settings: dict[str, Any] = {
+            "evaluate": self.recipe.evaluate.model_dump(mode="json"),
+            "recall": recall.settings_of(self.recipe, Scope()),
+        }
+        return self._ensure("evaluate", "measurements", settings, inputs, partial(self._write_measurements, candidates))
+
+    # Written as methods, so that a model is opened only where something has to be written.
+
+    def _write_vectors(self, staged: StagedArtifact) -> None:
+        embed.write_vectors(self.model, self.model_artifact.id, self.dataset.catalog.fingerprint, staged)
+
+    def _write_index(self, staged: StagedArtifact) -> None:
+        build_index.write_index(build_index.index_settings(self.recipe), self.vectors, self._queries(), staged)
+
+    def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
+        serving = recall.Serving(self.recipe, self.dataset, self.model, self.vectors, index)
+        recall.write_candidates(serving, scope, staged)
+
+    def _write_measurements(self, candidates: Artifact, staged: StagedArtifact) -> None:
+        evaluate.write_measurements(self.recipe, self.dataset_artifact, self.vectors, candidates, staged)
+
+    def _queries(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The interests of some held-out users: the queries that the index is judged by."""
+        batch = next(encode(self.model, self.dataset, held_out(self.dataset), _INDEX_QUERIES))
+        return batch.vectors[batch.valid]
+
+    def _ensure(
+        self, stage: str, kind: str, settings: Mapping[str, Any], inputs: Mapping[str, str], write: Callable[[StagedArtifact], None]
+    ) -> Artifact:
+        label = f"{self.name}:{stage}" if self.name else stage
+        return self.stages.ensure(label, kind, settings=settings, inputs=inputs, write=write)

@@ -1,0 +1,94 @@
+"""A recipe: everything a run is a function of, read from one TOML file without importing torch or FAISS."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from retrieval.core.settings import Settings, parse_settings, read_toml, with_overrides
+from retrieval.data.generator.settings import GeneratorSettings
+from retrieval.data.settings import DataSettings, SplitSettings
+from retrieval.evaluation.settings import BASELINES, EvaluationSettings
+from retrieval.index.settings import IndexSettings
+from retrieval.models.settings import ComiRecSASettings, ModelSettings, PopularSettings, YouTubeDNNSettings
+from retrieval.recall.settings import RecallSettings
+from retrieval.training.settings import TrainSettings
+
+GENERATED = "generated/"
+LATELY_DAYS = 7.0
+
+
+class MachineSettings(Settings):
+    """Where it runs. Never part of an artifact's identity: the same recipe on another machine is the same recipe."""
+
+    device: str = "auto"
+    threads: int = Field(0, ge=0)
+    """0 takes every core this process may use."""
+
+
+class Recipe(Settings):
+    """The tables of a recipe file, in the order of the pipeline."""
+
+    name: str = Field(min_length=1)
+    seed: int = Field(1, ge=0)
+    generate: GeneratorSettings | None = None
+    """Makes the log that paths beginning with `generated/` are read from."""
+    data: DataSettings
+    split: SplitSettings = SplitSettings()
+    model: ModelSettings = ComiRecSASettings()
+    train: TrainSettings = TrainSettings()
+    index: IndexSettings = IndexSettings()
+    recall: RecallSettings = RecallSettings()
+    evaluate: EvaluationSettings = EvaluationSettings()
+    machine: MachineSettings = MachineSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Recipe":
+        unknown = set(self.evaluate.baselines) - set(BASELINES)
+        if unknown:
+            raise ValueError(f"unknown baseline '{min(unknown)}'; known: {', '.join(BASELINES)}")
+        if self.evaluate.depth > self.recall.n:
+            raise ValueError(f"evaluate.cutoffs reach {self.evaluate.depth}, lists hold recall.n = {self.recall.n}")
+        return self
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `a.b=value` overrides.
+
+    Raises:
+        UsageError: the file is missing or malformed, or a setting is unknown or breaks its rule.
+    """
+    return parse_recipe(with_overrides(read_toml(path), overrides), path)
+
+
+def parse_recipe(values: Mapping[str, Any], source: object) -> Recipe:
+    """A recipe from plain values; the file's name stands in for a missing name."""
+    named = {"name": Path(str(source)).stem, **values}
+    return parse_settings(Recipe, named, source)
+
+
+def baseline_recipes(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipes of the baselines that the recipe asks for, by name; one equal to the recipe itself is left out."""
+    made = {name: _baseline(recipe, name) for name in recipe.evaluate.baselines}
+    return {name: other for name, other in made.items() if other is not None and other.model != recipe.model}
+
+
+def _baseline(recipe: Recipe, name: str) -> Recipe | None:
+    model = _baseline_model(recipe, name)
+    return None if model is None else recipe.model_copy(update={"model": model, "name": name})
+
+
+def _baseline_model(recipe: Recipe, name: str) -> Any:
+    model = recipe.model
+    if name == "popular":
+        return PopularSettings()
+    if name == "popular-lately":
+        # A plain order says nothing about when: such a log has no "lately".
+        return PopularSettings(last_days=LATELY_DAYS) if recipe.data.interactions.time_unit != "order" else None
+    if isinstance(model, PopularSettings):
+        return None
+    if name == "youtube-dnn":
+        shared = {key: getattr(model, key) for key in ("dimension", "history", "similarity", "temperature", "dropout")}
+        return YouTubeDNNSettings(**shared)
+    return model.model_copy(update={"interests": 1}) if getattr(model, "interests", 1) > 1 else None

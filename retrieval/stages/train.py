@@ -1,0 +1,132 @@
+"""train: dataset -> model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
+from retrieval.core.errors import DataContractError
+from retrieval.core.logging import get_logger
+from retrieval.core.seeds import derive_seed
+from retrieval.data.dataset import Dataset
+from retrieval.data.splits import Part, ground_truth
+from retrieval.models.device import choose_device, choose_precision
+from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
+from retrieval.models.settings import PopularSettings
+from retrieval.models.table import build_model
+from retrieval.stages.recipe import Recipe
+from retrieval.training.checkpoints import Checkpoints, TrainingState, read_tensors
+from retrieval.training.examples import EXAMPLES, TrainingEvents
+from retrieval.training.loop import TrainingRun, train
+from retrieval.training.objective import Objective
+from retrieval.training.validation import HeldOut, ValidationSettings, validate
+
+_DAY = 86_400
+log = get_logger("train")
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """What a model is a function of, besides its dataset."""
+    if isinstance(recipe.model, PopularSettings):
+        return {"model": recipe.model.model_dump()}
+    watched = {"n": recipe.evaluate.primary_cutoff, "filter_seen": recipe.recall.filter_seen}
+    return {"model": recipe.model.model_dump(), "train": recipe.train.model_dump(), "seed": recipe.seed, "validation": watched}
+
+
+def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: StagedArtifact) -> None:
+    """Train the recipe's model and write weights, curve and summary."""
+    model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed)
+    state = _fit(model, recipe, dataset, Checkpoints(checkpoints))
+    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    save_file(weights, staged.path("model.safetensors"))
+    write_json(staged.path("history.json"), state.curve)
+    staged.summary |= {
+        "model": recipe.model.name,
+        "parameters": sum(value.numel() for value in model.parameters()),
+        "steps": state.step,
+        "best_step": state.best_step,
+        "validation": next((point for point in state.curve if point["step"] == state.best_step), {}),
+        "catalog_fingerprint": dataset.catalog.fingerprint,
+    }
+    Checkpoints(checkpoints).clear()
+
+
+def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetrievalModel:
+    """The trained model, on the recipe's device and ready to encode.
+
+    Raises:
+        IntegrityError: the weights are damaged.
+    """
+    model = build_model(recipe.model, n_items, recipe.seed)
+    model.load_state_dict(read_tensors(artifact.file("model.safetensors")))
+    return model.to(choose_device(recipe.machine.device)).eval()
+
+
+def _fit(model: AbstractRetrievalModel, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints) -> TrainingState:
+    events = TrainingEvents.of(dataset.sequences, dataset.split.train_end)
+    if int(events.count.sum()) == 0:
+        raise DataContractError("the training part of the split has no events", where="split", remedy="use more data or another protocol")
+    if isinstance(model, PopularModel):
+        return _count(model, events)
+    if not isinstance(model, RetrievalModel):
+        raise TypeError(f"no way to train a {type(model).__name__}")
+    return train(_training_run(model, events, recipe, dataset, checkpoints))
+
+
+def _count(model: PopularModel, events: TrainingEvents) -> TrainingState:
+    days = model.settings.last_days
+    counted = events.since(round(events.last_time() - days * _DAY)) if days else events
+    model.fit(counted.counts(len(model.counts)))
+    return TrainingState(step=1, best_step=1)
+
+
+def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints) -> TrainingRun:
+    device = choose_device(recipe.machine.device)
+    compute = choose_precision(recipe.train.precision, device)
+    log.info(
+        "training",
+        model=recipe.model.name,
+        device=str(device),
+        products=str(compute).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+    )
+    model, events = model.to(device), events.to(device)
+    examples = EXAMPLES[recipe.train.examples](events, model.history, recipe.train.batch_size, recipe.seed)
+    objective = Objective(model, events, recipe.train.loss, compute, recipe.seed)
+    return TrainingRun(model, examples, objective, recipe.train, _validator(recipe, dataset, device), checkpoints, recipe.seed)
+
+
+def _validator(recipe: Recipe, dataset: Dataset, device: torch.device) -> Callable[[RetrievalModel], dict[str, float]]:
+    held_out = held_out_users(dataset, "valid", recipe.train.validation_users, recipe.seed).to(device)
+    settings = ValidationSettings(n=recipe.evaluate.primary_cutoff, filter_seen=recipe.recall.filter_seen)
+    return lambda model: validate(model, held_out, settings)
+
+
+def held_out_users(dataset: Dataset, part: Part, most: int, seed: int) -> HeldOut:
+    """At most `most` users of a part with something to see and something to find, chosen by seed.
+
+    Raises:
+        DataContractError: there is none, so nothing could tell a good model from a bad one.
+    """
+    split, sequences = dataset.split, dataset.sequences
+    start, end = split.targets(part)
+    users = np.flatnonzero((end > start) & (start > 0))
+    if len(users) == 0:
+        raise DataContractError(
+            f"no user of the {part} part has a history and a target", where="split", remedy="use more data or another protocol"
+        )
+    if len(users) > most:
+        users = np.sort(np.random.default_rng(derive_seed(seed, "validation")).choice(users, most, replace=False))
+    owners, items = ground_truth(split, sequences, part)
+    place = np.full(sequences.n_users, -1)
+    place[users] = np.arange(len(users))
+    chosen = place[owners] >= 0
+    keys = np.sort(place[owners[chosen]] * dataset.catalog.n_items + items[chosen])
+    first = sequences.offsets[:-1][users]
+    counts = np.bincount(place[owners[chosen]], minlength=len(users))
+    arrays = (sequences.items, sequences.times, first, first + start[users], keys, counts)
+    return HeldOut(*(torch.from_numpy(np.array(array)) for array in arrays))

@@ -1,0 +1,160 @@
+"""Batches as a pure function of (seed, step): nothing to save, nothing to feed, exact after a restart."""
+
+import abc
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retrieval.core.errors import DataContractError
+from retrieval.core.seeds import derive_seed
+from retrieval.core.tables import Table
+from retrieval.data.sequences import SequenceDataset
+
+
+@dataclass(frozen=True)
+class TrainingEvents:
+    """The events that may be learned from, users one after the other.
+
+    `start` and `count` give each user's training events inside `items`; what lies behind them is the future. They stay
+    on the CPU, where batches are planned; the events live where the model lives.
+    """
+
+    items: Int[Tensor, " E"]
+    times: Int[Tensor, " E"]
+    start: Int[Tensor, " U"]
+    count: Int[Tensor, " U"]
+    weights: Float[Tensor, " E"] | None = None
+
+    @staticmethod
+    def of(sequences: SequenceDataset, train_end: NDArray[np.int64]) -> "TrainingEvents":
+        """From the arrays of a dataset; copied, because they are mapped read-only."""
+        return TrainingEvents(
+            items=torch.from_numpy(np.array(sequences.items)),
+            times=torch.from_numpy(np.array(sequences.times)),
+            start=torch.from_numpy(np.array(sequences.offsets[:-1])),
+            count=torch.from_numpy(np.array(train_end)),
+            weights=None if sequences.weights is None else torch.from_numpy(np.array(sequences.weights)),
+        )
+
+    def to(self, device: torch.device) -> "TrainingEvents":
+        """The same with its events on a device."""
+        weights = None if self.weights is None else self.weights.to(device)
+        return TrainingEvents(self.items.to(device), self.times.to(device), self.start, self.count, weights)
+
+    def counts(self, n_items: int) -> Int[Tensor, " N"]:
+        """Training events of each item."""
+        return torch.bincount(self.items[self._trainable()], minlength=n_items)
+
+    def since(self, oldest: int) -> "TrainingEvents":
+        """Only what happened at `oldest` or later may still be learned from, one event a user slot."""
+        recent = torch.nonzero(self._trainable() & (self.times >= oldest)).flatten()
+        return TrainingEvents(self.items, self.times, recent.cpu(), torch.ones(len(recent), dtype=torch.int64), self.weights)
+
+    def last_time(self) -> int:
+        """The time of the last training event."""
+        return int(self.times[self._trainable()].max())
+
+    def _trainable(self) -> Tensor:
+        # +1 where a user's training events begin, -1 where they end: the running sum is the mask.
+        marks = torch.zeros(len(self.items) + 1, dtype=torch.int32)
+        marks.index_add_(0, self.start, torch.ones(len(self.start), dtype=torch.int32))
+        marks.index_add_(0, self.start + self.count, -torch.ones(len(self.start), dtype=torch.int32))
+        return (marks.cumsum(0)[:-1] > 0).to(self.items.device)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Inputs [start, end) of B windows in the event arrays; the target of position i is event i + 1."""
+
+    start: Int[Tensor, " B"]
+    end: Int[Tensor, " B"]
+
+    def to(self, device: torch.device) -> "Windows":
+        """The same on a device."""
+        return Windows(self.start.to(device), self.end.to(device))
+
+
+class AbstractExamples(abc.ABC):
+    """batch(step) -> Windows, the same for the same seed and step."""
+
+    every_position: bool
+
+    def __init__(self, events: TrainingEvents, length: int, batch_size: int, seed: int) -> None:
+        self.events, self.length, self.batch_size, self.seed = events, length, batch_size, seed
+        self.users = torch.nonzero(events.count >= 2).flatten()
+        if len(self.users) == 0:
+            raise DataContractError(
+                "no user has two training events",
+                where="dataset",
+                expected="a history and a target",
+                remedy="lower the filters or use more data",
+            )
+
+    @abc.abstractmethod
+    def batch(self, step: int) -> Windows:
+        """The windows of a step."""
+
+    def _generator(self, *parts: int | str) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(self.seed, *parts))
+
+
+class Prefixes(AbstractExamples):
+    """Every position of a window is an example.
+
+    A user with n training events has ceil((n-1)/L) windows an epoch. Each starts anywhere, with the first and the
+    last events as likely as those in the middle; a user with fewer than L+1 events has one window, the whole.
+    """
+
+    every_position = True
+
+    def __init__(self, events: TrainingEvents, length: int, batch_size: int, seed: int) -> None:
+        super().__init__(events, length, batch_size, seed)
+        windows = (events.count[self.users] - 1 + length - 1) // length
+        self.owners = torch.repeat_interleave(self.users, windows)
+        self._order = lru_cache(maxsize=2)(self._draw_order)
+
+    def batch(self, step: int) -> Windows:
+        owners = self.owners[self._positions(step)]
+        targets = self.events.count[owners] - 1
+        room = (targets - self.length).clamp(min=0)
+        half = self.length // 2
+        draw = torch.rand(len(owners), generator=self._generator("starts", step), dtype=torch.float64)
+        offset = ((draw * (room + 1 + 2 * half)).long() - half).clamp(min=0).minimum(room)
+        start = self.events.start[owners] + offset
+        return Windows(start, start + targets.clamp(max=self.length))
+
+    def _positions(self, step: int) -> Tensor:
+        first, total = step * self.batch_size, len(self.owners)
+        ranks = torch.arange(first, first + self.batch_size)
+        epochs = torch.unique(ranks // total).tolist()
+        return torch.cat([self._order(epoch)[ranks[ranks // total == epoch] % total] for epoch in epochs])
+
+    def _draw_order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self.owners), generator=self._generator("order", epoch))
+
+
+class RandomCut(AbstractExamples):
+    """Users uniformly with replacement, one random cut each (ComiRec's data iterator).
+
+    The cut leaves at least four events before it where the user has them.
+    """
+
+    every_position = False
+    _least = 4
+
+    def batch(self, step: int) -> Windows:
+        generator = self._generator("cuts", step)
+        owners = self.users[torch.randint(len(self.users), (self.batch_size,), generator=generator)]
+        last = self.events.count[owners] - 1
+        least = last.clamp(max=self._least)
+        draw = torch.rand(self.batch_size, generator=generator, dtype=torch.float64)
+        end = self.events.start[owners] + least + (draw * (last - least + 1)).long()
+        return Windows(torch.maximum(self.events.start[owners], end - self.length), end)
+
+
+EXAMPLES = Table("example strategy", {"prefixes": Prefixes, "random-cut": RandomCut})

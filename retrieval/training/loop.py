@@ -1,0 +1,154 @@
+"""The training loop: one, for every model, loss and example strategy."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from retrieval.core.errors import InterruptedRunError, QualityGateError
+from retrieval.core.logging import get_logger
+from retrieval.core.progress import Progress, progress
+from retrieval.core.seeds import derive_seed
+from retrieval.core.signals import Received, deferred_signals
+from retrieval.models.retrieval_model import RetrievalModel
+from retrieval.training.checkpoints import Checkpoints, TrainingState, flatten_optimizer, restore_optimizer
+from retrieval.training.examples import AbstractExamples
+from retrieval.training.objective import Objective
+from retrieval.training.settings import OptimizerSettings, TrainSettings
+
+Validate = Callable[[RetrievalModel], dict[str, float]]
+log = get_logger("train")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Everything training is a function of."""
+
+    model: RetrievalModel
+    examples: AbstractExamples
+    objective: Objective
+    settings: TrainSettings
+    validate: Validate
+    """Metrics of the model on held-out users; the first one decides."""
+    checkpoints: Checkpoints
+    seed: int
+
+
+def train(run: TrainingRun) -> TrainingState:
+    """Train to the end or to early stopping, from the newest checkpoint if there is one; leaves the best weights in the model.
+
+    Raises:
+        InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
+        QualityGateError: the loss or its gradient is not finite; the last good checkpoint is kept.
+    """
+    return _Loop(run).go()
+
+
+class _Loop:
+    def __init__(self, run: TrainingRun) -> None:
+        self.run, self.state = run, TrainingState()
+        self.optimizer = _optimizer(run.model, run.settings.optimizer)
+        self.best = _copy(run.model)
+        self.since_validation = torch.zeros(2, dtype=torch.float64)  # sum of losses, steps
+        self._resume()
+
+    def go(self) -> TrainingState:
+        settings = self.run.settings
+        with deferred_signals() as received, progress("train", settings.steps, done=self.state.step) as bar:
+            while not self._finished():
+                self._step(bar)
+                if self.state.step % settings.validate_every == 0 or self.state.step == settings.steps:
+                    self._validate(bar)
+                if received.number:
+                    self._stop(received)
+                if self.state.step % settings.checkpoint_every == 0:
+                    self._save()
+        self.run.model.load_state_dict(self.best)
+        return self.state
+
+    def _finished(self) -> bool:
+        settings = self.run.settings
+        return self.state.step >= settings.steps or (settings.patience > 0 and self.state.stale >= settings.patience)
+
+    def _step(self, bar: Progress) -> None:
+        run, step = self.run, self.state.step
+        _set_rate(self.optimizer, run.settings, step)
+        run.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.random.fork_rng(devices=[]):
+            # Dropout draws from the global generator; seeded by step, it is the same after a restart.
+            torch.manual_seed(derive_seed(run.seed, "dropout", step))
+            loss = run.objective(run.examples.batch(step), step, every_position=run.examples.every_position)
+        self._require_finite(loss, "loss")
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.settings.optimizer.clip_norm)
+        self._require_finite(norm, "gradient")
+        self.optimizer.step()
+        self.state.step += 1
+        self.since_validation += torch.tensor([float(loss.detach()), 1.0], dtype=torch.float64)
+        bar.advance()
+
+    def _validate(self, bar: Progress) -> None:
+        measured = self.run.validate(self.run.model)
+        loss = float(self.since_validation[0] / self.since_validation[1])
+        self.since_validation.zero_()
+        name, value = next(iter(measured.items()))
+        self.state.curve.append({"step": self.state.step, "loss": loss, **measured})
+        if value > self.state.best:
+            self.state.best, self.state.best_step, self.state.stale = value, self.state.step, 0
+            self.best = _copy(self.run.model)
+        else:
+            self.state.stale += 1
+        bar.advance(0, note=f"loss {loss:.3f}  {name} {value:.4f}  best {self.state.best:.4f} at {self.state.best_step}")
+        log.debug("validated", step=self.state.step, loss=round(loss, 4), **{key: round(number, 4) for key, number in measured.items()})
+
+    def _require_finite(self, value: Tensor, what: str) -> None:
+        if not math.isfinite(float(value.detach())):
+            raise QualityGateError(
+                f"the {what} is {float(value.detach())} at step {self.state.step}",
+                where="train",
+                remedy="lower train.optimizer.learning_rate; running again goes on from the last good checkpoint",
+            )
+
+    def _stop(self, received: Received) -> None:
+        self._save()
+        raise InterruptedRunError(
+            f"stopped by signal at step {self.state.step}, checkpoint written",
+            signal_number=received.number,
+            where="train",
+            remedy="run the same command again to go on",
+        )
+
+    def _save(self) -> None:
+        tensors = {"model": _copy(self.run.model), "optimizer": flatten_optimizer(self.optimizer), "best": self.best}
+        tensors["losses"] = {"since_validation": self.since_validation}
+        self.run.checkpoints.save(self.state, tensors)
+
+    def _resume(self) -> None:
+        found = self.run.checkpoints.load()
+        if found is None:
+            return
+        self.state, tensors = found
+        self.run.model.load_state_dict(tensors["model"])
+        self.best, self.since_validation = tensors["best"], tensors["losses"]["since_validation"]
+        restore_optimizer(self.optimizer, tensors["optimizer"])
+        log.info("resumed", step=self.state.step, best=round(self.state.best, 4))
+
+
+def _optimizer(model: RetrievalModel, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int) -> None:
+    rate = settings.optimizer.learning_rate * min(1.0, (step + 1) / max(1, settings.optimizer.warmup_steps))
+    if settings.optimizer.schedule == "cosine":
+        rate *= 0.1 + 0.45 * (1 + math.cos(math.pi * step / settings.steps))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _copy(model: RetrievalModel) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

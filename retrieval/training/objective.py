@@ -1,0 +1,69 @@
+"""From windows to a scalar: model, readout, negatives and loss meet here."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from retrieval.core.seeds import derive_seed
+from retrieval.losses.abstract import Competitors, Examples
+from retrieval.losses.readouts import Queries
+from retrieval.losses.settings import LossSettings
+from retrieval.losses.softmax import LOSSES
+from retrieval.models.histories import Histories, gather_histories
+from retrieval.models.interests import Interests
+from retrieval.models.retrieval_model import RetrievalModel
+from retrieval.sampling.negatives import SAMPLERS, NegativeSampler
+from retrieval.training.examples import TrainingEvents, Windows
+
+
+class Objective:
+    """loss(windows, step), with the negatives of a step drawn from (seed, step)."""
+
+    def __init__(self, model: RetrievalModel, events: TrainingEvents, settings: LossSettings, compute: torch.dtype, seed: int) -> None:
+        self.model, self.events, self.settings, self.compute, self.seed = model, events, settings, compute, seed
+        self.loss = LOSSES[settings.name](settings)
+        n_items = len(model.items.all_items())
+        self.sampler = NegativeSampler(SAMPLERS[settings.sampler](events.counts(n_items), settings.alpha))
+
+    def __call__(self, windows: Windows, step: int, *, every_position: bool) -> Float[Tensor, ""]:
+        """The mean loss of the examples of some windows."""
+        windows = windows.to(self.events.items.device)
+        histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, self.model.history)
+        if every_position:
+            interests, owner, targets = self._all_positions(windows, histories)
+        else:
+            interests, targets = self.model.interests(histories), windows.end
+            owner = torch.arange(len(targets), device=targets.device)
+        rows = self.events.items[targets].to(torch.int64)
+        examples = Examples(self._queries(interests), rows, self.model.item_vectors(rows), self._weights(targets))
+        return self.loss(examples, self._competitors(rows, histories, owner, step), self.compute)
+
+    def _all_positions(self, windows: Windows, histories: Histories) -> tuple[Interests, Int[Tensor, " P"], Int[Tensor, " P"]]:
+        """Interests after each valid position, the window it lies in, and the event that follows it."""
+        interests, length = self.model.prefix_interests(histories), self.model.history
+        chosen = torch.nonzero(histories.valid.flatten()).flatten()
+        owner = chosen // length
+        return Interests(interests.vectors[chosen], interests.valid[chosen]), owner, windows.start[owner] + chosen % length + 1
+
+    def _queries(self, interests: Interests) -> Queries:
+        return Queries(interests.vectors / self.model.settings.temperature, interests.valid)
+
+    def _weights(self, positions: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
+        if self.events.weights is None:
+            return torch.full((len(positions),), 1.0 / len(positions), device=positions.device)
+        weights = self.events.weights[positions]
+        return weights / weights.sum().clamp(min=1e-12)
+
+    def _competitors(self, positive_rows: Int[Tensor, " P"], histories: Histories, owner: Int[Tensor, " P"], step: int) -> Competitors:
+        if self.settings.name == "full-softmax":
+            return Competitors(self.model.all_items())
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "negatives", step))
+        negatives = self.sampler.draw(self.settings.negatives, generator)
+        seen = _occurs(histories, negatives.rows)[owner] if self.settings.mask_history else None
+        log_q = self.sampler.log_q(positive_rows)
+        return Competitors(self.model.item_vectors(negatives.rows), negatives.rows, negatives.log_q, log_q, seen)
+
+
+def _occurs(histories: Histories, rows: Int[Tensor, " M"]) -> Tensor:
+    """Bool [B,M]: does the item occur in the window?"""
+    return ((histories.items[:, :, None] == rows) & histories.valid[:, :, None]).any(dim=1)

@@ -1,0 +1,38 @@
+"""Settings of training; free of torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from retrieval.core.settings import Settings
+from retrieval.losses.settings import LossSettings
+
+
+class OptimizerSettings(Settings):
+    """AdamW with warm-up."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine` falls to a tenth of the rate over the planned steps."""
+    clip_norm: float = Field(5.0, gt=0)
+
+
+class TrainSettings(Settings):
+    """How long, on what, and how often to look."""
+
+    loss: LossSettings = LossSettings()
+    steps: int = Field(2000, ge=1)
+    batch_size: int = Field(64, ge=1)
+    """Windows a step (`prefixes`) or users a step (`random-cut`)."""
+    examples: Literal["prefixes", "random-cut"] = "prefixes"
+    """`prefixes` trains every position of a window in one encoder pass; `random-cut` is ComiRec's: one cut a user."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the products with the catalog; weights, sums and everything else stay float32."""
+    validate_every: int = Field(200, ge=1)
+    patience: int = Field(5, ge=0)
+    """Validations without a new best before training stops; 0 never stops early."""
+    validation_users: int = Field(2000, ge=1)
+    checkpoint_every: int = Field(500, ge=1)

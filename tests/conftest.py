@@ -1,0 +1,20 @@
+"""What every test shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A shared machine is slow at times; the time of one example says nothing.
+settings.register_profile("project", deadline=None, max_examples=40, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("project")
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of the real data sets; the test is skipped where $RETRIEVAL_DATA does not name one."""
+    folder = os.environ.get("RETRIEVAL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("RETRIEVAL_DATA names no folder of data sets")
+    return Path(folder)

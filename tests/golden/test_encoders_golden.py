@@ -1,0 +1,106 @@
+"""Encoders against loops written from the papers' formulas."""
+
+import math
+
+import numpy as np
+import torch
+
+from retrieval.models.histories import Histories
+from retrieval.models.mind import adaptive_interests
+from retrieval.models.settings import ComiRecDRSettings, ComiRecSASettings, MindSettings, YouTubeDNNSettings
+from retrieval.models.table import build_model
+
+L, D, K = 5, 4, 3
+
+
+def window(events: int) -> Histories:
+    valid = (torch.arange(L) < events)[None]
+    return Histories(torch.arange(10, 10 + L)[None] * valid, valid, torch.zeros(1, L))
+
+
+def squash(z: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(z)
+    return norm**2 / (1 + norm**2) * z / norm
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def routed(votes: np.ndarray, logits: np.ndarray, iterations: int) -> np.ndarray:
+    """votes [n,K,D], logits [n,K]: one capsule and one event at a time."""
+    logits = logits.copy()
+    for _ in range(iterations):
+        interests = []
+        for j in range(K):
+            z = sum(softmax(logits[i])[j] * votes[i, j] for i in range(len(votes)))
+            interests.append(squash(z))
+        for i in range(len(votes)):
+            for j in range(K):
+                logits[i, j] += interests[j] @ votes[i, j]
+    return np.array(interests)
+
+
+def numpy_of(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().numpy()
+
+
+def test_mind_is_the_loop_of_the_paper() -> None:
+    model = build_model(MindSettings(dimension=D, history=L, interests=K, layers=0, adaptive=False), 20, 1)
+    events = numpy_of(model.items.embedding.weight)[10:14]
+    votes = np.repeat((events @ numpy_of(model.encoder.transform.weight).T)[:, None], K, axis=1)
+    expected = routed(votes, numpy_of(model.encoder.routing_logits).T[:4], 3)
+    np.testing.assert_allclose(numpy_of(model.interests(window(4)).vectors[0]), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_comirec_dr_is_the_loop_of_the_paper() -> None:
+    model = build_model(ComiRecDRSettings(dimension=D, history=L, interests=K), 20, 1)
+    events = numpy_of(model.items.embedding.weight)[10:14]
+    transforms = numpy_of(model.encoder.transforms).reshape(L, D, K, D)
+    votes = np.array([[events[i] @ transforms[i, :, j] for j in range(K)] for i in range(4)])
+    expected = routed(votes, np.zeros((4, K)), 3)
+    np.testing.assert_allclose(numpy_of(model.interests(window(4)).vectors[0]), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_comirec_sa_is_the_formula_of_the_paper() -> None:
+    model = build_model(ComiRecSASettings(dimension=D, history=L, interests=K), 20, 1)
+    events = numpy_of(model.items.embedding.weight)[10:14]
+    encoder = model.encoder
+    hidden = np.tanh((events + numpy_of(encoder.positions)[:4]) @ numpy_of(encoder.hidden.weight).T + numpy_of(encoder.hidden.bias))
+    logits = hidden @ numpy_of(encoder.heads.weight).T + numpy_of(encoder.heads.bias)
+    expected = np.array([softmax(logits[:, j]) @ events for j in range(K)])
+    np.testing.assert_allclose(numpy_of(model.interests(window(4)).vectors[0]), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_youtube_dnn_is_the_masked_mean_through_its_layers() -> None:
+    model = build_model(YouTubeDNNSettings(dimension=D, history=L, layers=2), 20, 1)
+    mean = numpy_of(model.items.embedding.weight)[10:14].mean(axis=0)
+    first, _, last = model.encoder.layers
+    hidden = np.maximum(mean @ numpy_of(first.weight).T + numpy_of(first.bias), 0)
+    expected = hidden @ numpy_of(last.weight).T + numpy_of(last.bias)
+    np.testing.assert_allclose(numpy_of(model.interests(window(4)).vectors[0, 0]), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_number_of_interests_of_mind_uses_the_binary_logarithm() -> None:
+    events = torch.arange(1, 200)
+    expected = [max(1, min(6, math.floor(math.log2(n)))) for n in range(1, 200)]
+    assert adaptive_interests(events, 6).tolist() == expected
+
+
+def test_mind_stores_its_routing_logits_with_the_weights() -> None:
+    """Redrawn logits would give the same user other vectors after loading."""
+    first = build_model(MindSettings(dimension=D, history=L, interests=K), 20, 1)
+    second = build_model(MindSettings(dimension=D, history=L, interests=K), 20, 2)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.interests(window(4)).vectors, second.interests(window(4)).vectors)
+
+
+def test_comirec_dr_makes_no_tensor_of_transforms_a_user() -> None:
+    """[B,L,K,D,D] at B=64, L=50, K=4, D=64 would be 210 million numbers."""
+    model = build_model(ComiRecDRSettings(dimension=16, history=20, interests=4), 50, 1)
+    batch = Histories(torch.randint(50, (32, 20)), torch.ones(32, 20, dtype=torch.bool), torch.zeros(32, 20))
+    with torch.profiler.profile(profile_memory=True) as profile:
+        model.interests(batch)
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    assert largest < 32 * 20 * 4 * 16 * 16 * 4
