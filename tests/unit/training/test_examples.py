@@ -1,0 +1,80 @@
+"""Batches: pure in (seed, step), inside the training part, and covering it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.core.errors import DataContractError
+from retrieval.data.sequences import SequenceDataset
+from retrieval.training.examples import EXAMPLES, TrainingEvents
+
+
+def events_of(lengths: list[int], train_end: list[int]) -> TrainingEvents:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = np.arange(offsets[-1], dtype=np.int32)
+    return TrainingEvents.of(SequenceDataset(offsets, items, items.astype(np.int64)), np.array(train_end, dtype=np.int64))
+
+
+@given(
+    users=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=8),
+    name=st.sampled_from(sorted(EXAMPLES)),
+    step=st.integers(0, 50),
+    length=st.integers(1, 12),
+)
+def test_a_window_and_its_targets_stay_inside_one_users_training_part(users: list, name: str, step: int, length: int) -> None:
+    lengths = [max(a, b) for a, b in users]
+    events = events_of(lengths, [min(a, b) for a, b in users])
+    if int(events.count.max()) < 2:
+        with pytest.raises(DataContractError, match="two training events"):
+            EXAMPLES[name](events, length, 6, 1)
+        return
+    windows = EXAMPLES[name](events, length, 6, 1).batch(step)
+    owner = torch.searchsorted(events.start, windows.start, right=True) - 1
+    # Users without events share a start; the last of them is the one that owns the events.
+    stop = events.start[owner] + events.count[owner]
+    assert bool((windows.end > windows.start).all())
+    assert bool((windows.end - windows.start <= length).all())
+    assert bool((windows.start >= events.start[owner]).all())
+    assert bool((windows.end < stop).all())  # the event at `end` is the last target
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_a_batch_is_a_function_of_seed_and_step(name: str) -> None:
+    events = events_of([30, 4, 60, 2], [30, 4, 60, 2])
+    first, second = EXAMPLES[name](events, 8, 5, 7), EXAMPLES[name](events, 8, 5, 7)
+    first.batch(3)
+    for step in (9, 0, 4):
+        assert torch.equal(first.batch(step).start, second.batch(step).start)
+        assert torch.equal(first.batch(step).end, second.batch(step).end)
+    other = EXAMPLES[name](events, 8, 5, 8)
+    assert any(not torch.equal(first.batch(step).end, other.batch(step).end) for step in range(5))
+
+
+def test_prefix_windows_train_every_event_about_as_often() -> None:
+    events = events_of([100], [100])
+    plan = EXAMPLES["prefixes"](events, 10, 10, 1)
+    trained = torch.zeros(100)
+    for step in range(600):
+        windows = plan.batch(step)
+        for start, end in zip(windows.start.tolist(), windows.end.tolist(), strict=True):
+            trained[start + 1 : end + 1] += 1
+    share = trained[1:] / trained[1:].mean()
+    assert trained[0] == 0
+    assert float(share.min()) > 0.5
+    assert float(share.max()) < 1.6
+
+
+def test_an_epoch_visits_every_user_in_proportion_to_the_events() -> None:
+    events = events_of([3, 21, 41], [3, 21, 41])
+    plan = EXAMPLES["prefixes"](events, 10, 7, 1)
+    owners = torch.cat([torch.searchsorted(events.start, plan.batch(step).start, right=True) - 1 for step in range(7)])
+    assert torch.bincount(owners).tolist() == [7, 14, 28]
+
+
+def test_counts_leave_out_the_future() -> None:
+    events = events_of([4, 3], [2, 0])
+    assert events.counts(7).tolist() == [1, 1, 0, 0, 0, 0, 0]
+    assert events.last_time() == 1
+    assert events.since(1).counts(7).tolist() == [0, 1, 0, 0, 0, 0, 0]

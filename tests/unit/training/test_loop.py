@@ -1,0 +1,148 @@
+"""The loop: learns, resumes exactly, stops where it should."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval.core.errors import InterruptedRunError, QualityGateError
+from retrieval.data.sequences import SequenceDataset
+from retrieval.losses.settings import LossSettings
+from retrieval.models.settings import ComiRecSASettings, MindSettings
+from retrieval.models.table import build_model
+from retrieval.training.checkpoints import Checkpoints
+from retrieval.training.examples import EXAMPLES, TrainingEvents
+from retrieval.training.loop import TrainingRun, train
+from retrieval.training.objective import Objective
+from retrieval.training.settings import OptimizerSettings, TrainSettings
+
+ITEMS = 24
+
+
+def cyclic_events(users: int = 40, length: int = 30) -> TrainingEvents:
+    """Every user walks around a ring of items: the next item is the last one plus one."""
+    starts = np.random.default_rng(0).integers(ITEMS, size=users)
+    items = ((starts[:, None] + np.arange(length)) % ITEMS).astype(np.int32).ravel()
+    offsets = np.arange(users + 1) * length
+    return TrainingEvents.of(SequenceDataset(offsets, items, np.tile(np.arange(length), users)), np.full(users, length))
+
+
+def make_run(folder: Path, model_settings=None, validate=None, **settings) -> TrainingRun:
+    model_settings = model_settings or ComiRecSASettings(dimension=8, history=6, interests=2, dropout=0.2)
+    values = {"steps": 12, "batch_size": 8, "validate_every": 4, "checkpoint_every": 5, "precision": "float32", **settings}
+    values.setdefault("loss", LossSettings(negatives=16))
+    trainable = TrainSettings(**values)
+    events = cyclic_events()
+    model = build_model(model_settings, ITEMS, 1)
+    examples = EXAMPLES[trainable.examples](events, model.history, trainable.batch_size, 1)
+    objective = Objective(model, events, trainable.loss, torch.float32, 1)
+    validate = validate or (lambda model: {"recall@50": float(model.items.embedding.weight.detach().abs().mean())})
+    return TrainingRun(model, examples, objective, trainable, validate, Checkpoints(folder), 1)
+
+
+def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in run.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("loss", ["full-softmax", "sampled-softmax"])
+@pytest.mark.parametrize("examples", sorted(EXAMPLES))
+@pytest.mark.parametrize("readout", ["max", "hard", "label-aware"])
+def test_the_loss_falls(tmp_path: Path, loss: str, examples: str, readout: str) -> None:
+    optimizer = OptimizerSettings(learning_rate=0.03)
+    run = make_run(
+        tmp_path, loss=LossSettings(name=loss, readout=readout, negatives=16), examples=examples, steps=60, patience=0, optimizer=optimizer
+    )
+    curve = train(run).curve
+    assert curve[-1]["loss"] < curve[0]["loss"] - 0.2
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 7, 11])
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, stop: int) -> None:
+    whole = make_run(tmp_path / "whole")
+    train(whole)
+
+    def interrupted_at(step: int) -> TrainingRun:
+        run = make_run(tmp_path / "parts")
+        batch = run.examples.batch
+
+        def counting(number: int):
+            if number == step:
+                os.kill(os.getpid(), signal.SIGINT)
+            return batch(number)
+
+        run.examples.batch = counting
+        return run
+
+    with pytest.raises(InterruptedRunError) as caught:
+        train(interrupted_at(stop))
+    assert caught.value.signal_number == signal.SIGINT
+    resumed = make_run(tmp_path / "parts")
+    state = train(resumed)
+    expected = weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
+    assert state.step == 12
+
+
+def test_resuming_goes_on_from_the_checkpoint_and_not_from_the_start(tmp_path: Path) -> None:
+    train(make_run(tmp_path, steps=10))
+    run = make_run(tmp_path, steps=12)
+    seen: list[int] = []
+    batch = run.examples.batch
+    run.examples.batch = lambda step: (seen.append(step), batch(step))[1]
+    train(run)
+    assert seen == [10, 11]
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    whole = make_run(tmp_path / "whole")
+    train(whole)
+    train(make_run(tmp_path / "parts", steps=11))
+    newest = sorted((tmp_path / "parts").iterdir())[-1] / "model.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-3] ^= 1
+    newest.write_bytes(bytes(data))
+    resumed = make_run(tmp_path / "parts")
+    train(resumed)
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_kept(tmp_path: Path) -> None:
+    run = make_run(tmp_path, steps=20)
+    objective = run.objective
+    broken = TrainingRun(
+        run.model,
+        run.examples,
+        lambda windows, step, every_position: objective(windows, step, every_position=every_position) * (float("nan") if step == 8 else 1.0),
+        run.settings,
+        run.validate,
+        run.checkpoints,
+        run.seed,
+    )
+    with pytest.raises(QualityGateError, match="the loss is nan at step 8"):
+        train(broken)
+    state, tensors = Checkpoints(tmp_path).load()
+    assert state.step == 5
+    assert all(torch.isfinite(value).all() for value in tensors["model"].values())
+
+
+def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
+    values = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def validate(model) -> dict[str, float]:
+        kept.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"recall@50": next(values)}
+
+    run = make_run(tmp_path, steps=1000, validate_every=2, patience=2, validate=validate)
+    state = train(run)
+    assert (state.step, state.best, state.best_step) == (8, 0.5, 4)
+    assert all(torch.equal(value, kept[1][name]) for name, value in weights(run).items())
+
+
+def test_mind_trains_with_adaptive_interests(tmp_path: Path) -> None:
+    run = make_run(tmp_path, MindSettings(dimension=8, history=6, interests=3), steps=40, optimizer=OptimizerSettings(learning_rate=0.03))
+    curve = train(run).curve
+    assert curve[-1]["loss"] < curve[0]["loss"]
