@@ -68,14 +68,16 @@ def _topic_weights(settings: CatalogSettings, random: np.random.Generator) -> np
 
 def topic_names(settings: CatalogSettings) -> tuple[list[str], list[str]]:
     """The category and the subcategory of every topic; past the word lists, names are numbered."""
-    tops, subs = [], []
-    for topic in range(settings.topics):
-        top, sub = divmod(topic, settings.subcategories)
-        name, children = list(TREE.items())[top % len(TREE)]
-        tops.append(_numbered(name, top // len(TREE)))
-        child = _numbered(list(children)[sub % len(children)], sub // len(children))
-        subs.append(_numbered(child, top // len(TREE)))
-    return tops, subs
+    topics = [divmod(topic, settings.subcategories) for topic in range(settings.topics)]
+    tops = [_numbered(list(TREE)[top % len(TREE)], top // len(TREE)) for top, _ in topics]
+    return tops, [_subcategory(top, sub, settings.subcategories) for top, sub in topics]
+
+
+def _subcategory(top: int, sub: int, subcategories: int) -> str:
+    """The name of a topic, unlike any other: its number counts the rounds through both lists."""
+    children = list(list(TREE.values())[top % len(TREE)])
+    rounds = -(-subcategories // len(children))
+    return _numbered(children[sub % len(children)], top // len(TREE) * rounds + sub // len(children))
 
 
 def _numbered(name: str, round_: int) -> str:
