@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
 from retrieval.evaluation.measurements import Comparison
@@ -14,8 +16,8 @@ class System(Settings):
 
     name: str
     role: Literal["main", "baseline"] = "baseline"
-    metrics: dict[str, Interval] = {}
-    overall: dict[str, float | None] = {}
+    metrics: dict[str, Interval] = Field(default_factory=dict)
+    overall: dict[str, float | None] = Field(default_factory=dict)
 
 
 class Results(Settings):
@@ -26,7 +28,7 @@ class Results(Settings):
     confidence: float = 0.95
     users: int | None = None
     systems: tuple[System, ...] = ()
-    comparisons: dict[str, Comparison] = {}
+    comparisons: dict[str, Comparison] = Field(default_factory=dict)
 
     @property
     def main(self) -> System | None:
@@ -43,7 +45,7 @@ class FrontierPoint(Settings):
     """The lists built with one weight (lambda) of the category term; `chosen` marks the weight of the run's own lists."""
 
     weight: float
-    metrics: dict[str, Interval] = {}
+    metrics: dict[str, Interval] = Field(default_factory=dict)
     chosen: bool = False
 
 
@@ -127,7 +129,7 @@ class DataSummary(Settings):
     categories: int | None = None
     first_event: str | None = None
     last_event: str | None = None
-    quarantine: dict[str, int] = {}
+    quarantine: dict[str, int] = Field(default_factory=dict)
 
 
 class StageRecord(Settings):
@@ -144,8 +146,8 @@ class RunRecord(Settings):
     """How the figures came about: stages in order, the resolved recipe, ids and hashes by name."""
 
     stages: tuple[StageRecord, ...] = ()
-    config: dict[str, Any] = {}
-    hashes: dict[str, str] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
+    hashes: dict[str, str] = Field(default_factory=dict)
 
 
 class ReportContent(Settings):

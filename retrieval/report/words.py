@@ -1,0 +1,26 @@
+"""What the metrics mean, in one plain clause each."""
+
+_MEANINGS = {
+    "recall": "share of the items a user went on to choose that are in the first {n}",
+    "hr": "share of users with at least one such item in the first {n} (hit rate)",
+    "precision": "share of the first {n} that the user went on to choose",
+    "ndcg": "like recall, but hits near the top count more; 1 is a perfect order",
+    "ndcg_comirec": "NDCG as the ComiRec code computes it, for comparison with its figures only",
+    "mrr": "one over the rank of the first hit, averaged",
+    "map": "precision at every hit, averaged",
+    "diversity": "share of the pairs of items in the first {n} whose categories differ",
+    "novelty": "how rarely the listed items occur in training, in bits; higher is rarer",
+    "coverage": "share of the catalog that is in at least one user's first {n}",
+    "gini": "how unevenly items share the lists: 0 is even, 1 is all on one item",
+}
+
+
+def meaning(metric: str) -> str:
+    """What a metric such as "recall@50" says; empty for one that is not known."""
+    name, _, n = metric.partition("@")
+    return _MEANINGS.get(name, "").format(n=n or "n")
+
+
+def cutoff(metric: str) -> str:
+    """The list length in a metric's name, as text: "50" of "recall@50"."""
+    return metric.partition("@")[2]
