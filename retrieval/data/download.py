@@ -6,6 +6,7 @@ import shutil
 import stat
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -92,7 +93,7 @@ def unpack(archive: Path, target: Path, patterns: Sequence[str], *, limit: int) 
             left = limit
             for member in members:
                 left -= _unpack_member(opened, member, target, left)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataContractError(
             f"cannot be unpacked: {error}", where=archive, expected="a zip archive", remedy="download it again"
         ) from None
