@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from retrieval.core.errors import DataContractError
 from retrieval.evaluation import beyond
 from retrieval.evaluation.judgements import GroundTruth, JudgedLists, judge, read_truth
 from retrieval.evaluation.measurements import Measurements, MeasurementSummary, summarise
@@ -37,12 +38,18 @@ class ItemFacts:
         """From a table with item_id and, where known, categories (list of text, the first counts) and events (training).
 
         Raises:
-            DataContractError: there is no item_id.
+            DataContractError: there is no item_id, or events are no counts.
         """
         require_columns(items.columns, ("item_id",), "items")
         categories = beyond.primary_categories(items["categories"]) if "categories" in items.columns else None
-        events = beyond.surprise(items["events"].fill_null(0).cast(pl.Int64).to_numpy()) if "events" in items.columns else None
+        events = beyond.surprise(_events(items["events"])) if "events" in items.columns else None
         return cls(items["item_id"], categories, events)
+
+
+def _events(column: pl.Series) -> npt.NDArray[np.int64]:
+    if not column.dtype.is_integer():
+        raise DataContractError(f"column 'events' is {column.dtype}", where="items", expected="whole numbers")
+    return column.fill_null(0).cast(pl.Int64).to_numpy()
 
 
 def evaluate(

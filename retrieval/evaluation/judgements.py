@@ -53,7 +53,7 @@ def read_truth(path: Path, split: str | None) -> GroundTruth:
     frame = read_table([path], [*columns, "split"] if split is not None and "split" in known else columns)
     if "split" in frame.columns:
         kept = frame.filter(pl.col("split").cast(pl.String) == split)
-        if kept.is_empty():
+        if kept.is_empty() and not frame.is_empty():
             names = ", ".join(sorted(str(name) for name in frame["split"].unique()))
             raise DataContractError(f"has no rows with split '{split}'", where=path, expected=f"one of: {names}")
         frame = kept
@@ -90,7 +90,8 @@ def _ranked(candidates: Sequence[Path] | pl.DataFrame) -> Iterable[tuple[object,
     """Tables of user_id, item_id, rank, and where they come from."""
     if isinstance(candidates, pl.DataFrame):
         require_columns(candidates.columns, ("user_id", "item_id"), "candidates")
-        yield "candidates", candidates if "rank" in candidates.columns else _by_score(candidates, "candidates")
+        ranked = "rank" in candidates.columns
+        yield "candidates", candidates.select("user_id", "item_id", "rank") if ranked else _by_score(candidates, "candidates")
         return
     files = parquet_files(candidates)
     where = files[0].parent if len(files) > 1 else files[0]
@@ -102,6 +103,8 @@ def _ranked(candidates: Sequence[Path] | pl.DataFrame) -> Iterable[tuple[object,
 
 def _by_score(frame: pl.DataFrame, where: object) -> pl.DataFrame:
     require_columns(frame.columns, ("user_id", "item_id", "score"), where)
+    if not frame["score"].dtype.is_numeric():
+        raise DataContractError(f"column 'score' is {frame['score'].dtype}", where=where, expected="numbers")
     score = pl.col("score").cast(pl.Float64)
     if frame.select((score.is_null() | score.is_nan()).any()).item():
         raise DataContractError("column 'score' has null or NaN", where=where)
@@ -151,8 +154,9 @@ class _Lists:
             return
         self._check_ranks(frame["rank"], where)
         frame = frame.filter(pl.col("rank") <= self.depth)
+        ranks = frame["rank"].cast(pl.Int64).to_numpy()
         codes = self.vocabulary.encode(frame["item_id"])
-        cells = frame["user"].to_numpy().astype(np.int64) * self.depth + frame["rank"].to_numpy() - 1
+        cells = frame["user"].to_numpy().astype(np.int64) * self.depth + ranks - 1
         self._write(cells, codes, where)
 
     def _of_known_users(self, frame: pl.DataFrame, where: object) -> pl.DataFrame:

@@ -80,7 +80,9 @@ def read_summary(path: Path) -> MeasurementSummary:
     return summary
 
 
-def _versioned(values: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+def _versioned(values: Any, path: Path) -> Mapping[str, Any]:
+    if not isinstance(values, dict):
+        raise IntegrityError("holds no table of values", where=path, remedy="evaluate again")
     if values.get("schema_version") != SCHEMA_VERSION:
         raise IntegrityError(f"schema version {values.get('schema_version')}", where=path, expected=str(SCHEMA_VERSION))
     return values
@@ -99,9 +101,11 @@ def compare(first: Measurements, second: Measurements) -> Comparison:
     Pairing removes what both systems owe to the user, so a small difference can be sure where the two intervals overlap.
 
     Raises:
-        DataContractError: no user, or user ids of different types.
+        DataContractError: no common user or metric, or user ids of different types.
     """
     columns = [name for name in first.per_user.columns if name != "user_id" and name in second.per_user.columns]
+    if not columns:
+        raise DataContractError("the two systems have no metric in common", remedy="measure both with the same cutoffs")
     both = _common_users(first.per_user, second.per_user)
     values = _matrix(both, columns) - _matrix(both, [f"{name}_second" for name in columns])
     settings = first.summary.settings

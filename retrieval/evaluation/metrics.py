@@ -58,8 +58,8 @@ def mrr(hits: Hits, targets: Counts, cutoffs: Sequence[int]) -> Values:  # noqa:
 def average_precision(hits: Hits, targets: Counts, cutoffs: Sequence[int]) -> Values:
     """MAP@n: precision at the rank of every hit among the first n, summed, over min(n, targets)."""
     at_rank = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1) * hits
-    summed: Values = at_rank @ _within(hits.shape[1], cutoffs)
-    return summed / np.minimum(targets[:, None], np.asarray(cutoffs))
+    found: Values = at_rank @ _within(hits.shape[1], cutoffs) / np.minimum(targets[:, None], np.asarray(cutoffs))
+    return found
 
 
 METRICS: Table[Metric] = Table(

@@ -44,15 +44,26 @@ def batches(paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[pl
             with pq.ParquetFile(path) as file:
                 require_columns(file.schema_arrow.names, columns or (), path)
                 for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=None if columns is None else list(columns)):
+                    # Text that is not UTF-8 would make polars panic later.
+                    batch.validate(full=True)
                     yield pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
         except (pa.ArrowException, OSError) as error:
             raise unreadable(path, error) from None
 
 
 def read_table(paths: Sequence[Path], columns: Sequence[str] | None) -> pl.DataFrame:
-    """All rows of some parquet files as one table; errors as in `batches`."""
+    """All rows of some parquet files as one table; errors as in `batches`, and when the files have different types."""
     parts = [part for part in batches(paths, columns) if not part.is_empty()] or [empty_table(parquet_files(paths)[0])]
+    _require_alike(parts, paths[0])
     return pl.concat(parts, how="vertical_relaxed")
+
+
+def _require_alike(parts: Sequence[pl.DataFrame], where: object) -> None:
+    """Numbers in one file and text in another would be joined as text, and 7 would meet "7"."""
+    for name, first in parts[0].schema.items():
+        others = {part.schema.get(name) for part in parts if part.schema.get(name) != first}
+        if any(other is None or not (other.is_numeric() and first.is_numeric()) for other in others):
+            raise DataContractError(f"column '{name}' is {first} in one file and {others.pop()} in another", where=where)
 
 
 def empty_table(path: Path) -> pl.DataFrame:
