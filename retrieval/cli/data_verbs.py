@@ -38,7 +38,7 @@ def get(
     """
     from retrieval.data.known import get_known
 
-    typer.echo(get_known(name, cache, accept_licence, source))
+    typer.echo(get_known(name, cache, accept_licence=accept_licence, source=source))
 
 
 @app.command()

@@ -9,14 +9,14 @@ import typer
 from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, open_pipeline
 
 
-def config(recipe: RecipePath, overrides: SetOption = []) -> None:  # noqa: B006
+def config(recipe: RecipePath, overrides: SetOption = None) -> None:
     """Show a recipe with every default filled in, as JSON.
 
     Example: retrieval config pipelines/sample.toml --set model.interests=8
     """
     from retrieval.stages.recipe import read_recipe
 
-    typer.echo(read_recipe(recipe, overrides).model_dump_json(indent=2, by_alias=True))
+    typer.echo(read_recipe(recipe, overrides or ()).model_dump_json(indent=2, by_alias=True))
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -48,7 +48,7 @@ def explain(
     recipe: RecipePath,
     user: Annotated[str, typer.Option(help="The user's id, as in the log.")],
     workspace: WorkspaceOption = WORKSPACE,
-    overrides: SetOption = [],  # noqa: B006
+    overrides: SetOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many items of the list to explain.")] = 10,
     as_json: JsonOption = False,
 ) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retrieval.stages.pipeline import Pipeline
 
 
-def run(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+def run(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Run the whole pipeline: prepare, train, embed, build-index, recall, evaluate, report.
 
     Stages that are done already, with the same settings and inputs, are skipped.
@@ -27,7 +27,7 @@ def run(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: S
     _print(summary_of(finished), headline(finished), as_json=as_json)
 
 
-def prepare(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+def prepare(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Validate, filter, index and split the log.
 
     Example: retrieval prepare pipelines/sample.toml
@@ -35,7 +35,7 @@ def prepare(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, override
     _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.dataset_artifact)
 
 
-def train(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+def train(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Train the user encoder and the item tower; goes on from a checkpoint after an interruption.
 
     Example: retrieval train pipelines/sample.toml --set model.interests=8
@@ -43,7 +43,7 @@ def train(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides:
     _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.model_artifact)
 
 
-def embed(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+def embed(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Write the item vectors of the trained model.
 
     Example: retrieval embed pipelines/sample.toml
@@ -51,7 +51,9 @@ def embed(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides:
     _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.vectors)
 
 
-def build_index(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+def build_index(
+    recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
     """Index the item vectors and measure the index against exact search.
 
     Example: retrieval build-index pipelines/sample.toml --set index.factory=IVF64,Flat
@@ -62,7 +64,7 @@ def build_index(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, over
 def recall(
     recipe: RecipePath,
     workspace: WorkspaceOption = WORKSPACE,
-    overrides: SetOption = [],  # noqa: B006
+    overrides: SetOption = None,
     users: Annotated[
         Path | None, typer.Option(help="Only the users in this file: an id a line, or a column user_id in CSV or parquet.")
     ] = None,
@@ -89,7 +91,7 @@ def recall(
 def evaluate(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe; or give --candidates and --truth.", show_default=False)] = None,
     workspace: WorkspaceOption = WORKSPACE,
-    overrides: SetOption = [],  # noqa: B006
+    overrides: SetOption = None,
     candidates: Annotated[Path | None, typer.Option(help="Anybody's lists: parquet with user_id, item_id, rank (or score).")] = None,
     truth: Annotated[Path | None, typer.Option(help="What the users did: parquet with user_id, item_id and perhaps split.")] = None,
     items: Annotated[
@@ -109,11 +111,11 @@ def evaluate(
         return
     from retrieval.stages.evaluate import evaluate_files, table
 
-    measured = evaluate_files(candidates, truth, items, split, overrides)
+    measured = evaluate_files(candidates, truth, items, split, overrides or ())
     _print(measured.summary.model_dump(mode="json"), table(measured), as_json=as_json)
 
 
-def report(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = [], as_json: JsonOption = False) -> None:  # noqa: B006
+def report(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Write the report page, with the baselines that the recipe names.
 
     Example: retrieval report pipelines/sample.toml
@@ -129,7 +131,7 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def _stage(recipe: Path, workspace: Path, overrides: list[str], as_json: bool, make: Callable[["Pipeline"], "Artifact"]) -> None:
+def _stage(recipe: Path, workspace: Path, overrides: list[str] | None, as_json: bool, make: Callable[["Pipeline"], "Artifact"]) -> None:
     artifact = make(open_pipeline(recipe, workspace, overrides))
     summary = {"kind": artifact.kind, "id": artifact.id, "path": str(artifact.path), "summary": artifact.summary}
     _print(summary, str(artifact.path), as_json=as_json)

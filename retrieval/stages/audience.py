@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from retrieval.core.artifacts import sha256_of
 from retrieval.core.errors import DataContractError, UsageError
@@ -17,9 +18,11 @@ from retrieval.stages.encode import Audience, everyone, held_out
 class Scope(Settings):
     """`held-out`: the users of the split's validation and test parts as they looked at the cut, with diagnostics.
     `all`: everyone with the whole history, which is what a nightly run serves. `file`: the user ids in a file.
+    `row`: one user row of the dataset.
     """
 
-    who: Literal["held-out", "all", "file"] = "held-out"
+    who: Literal["held-out", "all", "file", "row"] = "held-out"
+    row: int = -1
     file_sha256: str = ""
     path: str = ""
 
@@ -38,6 +41,8 @@ class Scope(Settings):
         """
         if self.who == "file":
             return _listed(Path(self.path), dataset)
+        if self.who == "row":
+            return _whole(np.array([self.row]), dataset)
         return everyone(dataset) if self.who == "all" else held_out(dataset)
 
 
@@ -48,7 +53,10 @@ def _listed(path: Path, dataset: Dataset) -> Audience:
         unknown = "" if len(rows) == 0 else f": {ids.to_list()[int(np.argmax(rows < 0))]!r}"
         what = f"{int((rows < 0).sum())} of {len(rows)} users are not in the log{unknown}"
         raise DataContractError(what, where=path, expected="user ids of the dataset", remedy="check the ids, or prepare a newer log")
-    rows = np.unique(rows)
+    return _whole(np.unique(rows), dataset)
+
+
+def _whole(rows: NDArray[np.int64], dataset: Dataset) -> Audience:
     return Audience(rows, dataset.sequences.lengths[rows], np.full(len(rows), "all"))
 
 

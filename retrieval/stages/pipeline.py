@@ -76,10 +76,7 @@ class Pipeline:
     def measurements(self) -> Artifact:
         candidates = self.candidates(Scope())
         inputs = {"candidates": candidates.id, "dataset": self.dataset_artifact.id}
-        settings: dict[str, Any] = {
-            "evaluate": self.recipe.evaluate.model_dump(mode="json"),
-            "recall": recall.settings_of(self.recipe, Scope()),
-        }
+        settings = {"evaluate": self.recipe.evaluate.model_dump(mode="json", exclude={"baselines"})}
         return self._ensure("evaluate", "measurements", settings, inputs, partial(self._write_measurements, candidates))
 
     # Written as methods, so that a model is opened only where something has to be written.
@@ -96,6 +93,10 @@ class Pipeline:
 
     def _write_measurements(self, candidates: Artifact, staged: StagedArtifact) -> None:
         evaluate.write_measurements(self.recipe, self.dataset_artifact, self.vectors, candidates, staged)
+
+    def other_index(self, index_id: str) -> Artifact:
+        """Another index of the workspace, by its id. Raises UsageError when there is none."""
+        return self.stages.workspace.open("index", index_id)
 
     def _queries(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The interests of some held-out users: the queries that the index is judged by."""

@@ -1,0 +1,90 @@
+"""The search contract that every index keeps."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from retrieval.core.errors import IntegrityError, UsageError
+from retrieval.index.settings import IndexSettings
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The best items of each query, best first.
+
+    rows: int64[Q, n], item rows, -1 where there are no more items.
+    scores: float32[Q, n], inner products as the index computes them, -inf where rows is -1.
+    """
+
+    rows: Int64[np.ndarray, "q n"]
+    scores: Float32[np.ndarray, "q n"]
+
+
+class AbstractIndex(ABC):
+    """Items by inner product. Rows are positions in the vectors the index was built from."""
+
+    def __init__(self, settings: IndexSettings, count: int, dimension: int) -> None:
+        self.settings, self.count, self.dimension = settings, count, dimension
+
+    @property
+    @abstractmethod
+    def is_exact(self) -> bool:
+        """Whether no item that is left out of the hits scores above the last hit, rounding apart."""
+
+    @property
+    def max_results(self) -> int:
+        """The largest n that `search` takes."""
+        return self.count
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `gpu`."""
+        return "cpu"
+
+    def search(self, queries: Float32[np.ndarray, "q d"], n: int) -> Hits:
+        """The n items of largest inner product for each query; rows are -1 past the last item.
+
+        Raises:
+            UsageError: the dimension differs from the index's, or min(n, count) is not in 1..max_results.
+            IntegrityError: a query is not finite.
+        """
+        queries = as_vectors(queries, "queries")
+        if queries.shape[1] != self.dimension:
+            raise UsageError(f"queries have {queries.shape[1]} dimensions", where="index", expected=str(self.dimension))
+        if not 1 <= min(n, self.count) <= self.max_results:
+            raise UsageError(f"n = {n}", where="index", expected=f"1 to {self.max_results}")
+        return _padded(self._search(queries, min(n, self.count)), n)
+
+    @abstractmethod
+    def _search(self, queries: Float32[np.ndarray, "q d"], n: int) -> Hits:
+        """Search checked queries for n <= count items."""
+
+    @abstractmethod
+    def write(self, path: Path) -> None:
+        """Write the index to one file that `read_index` understands."""
+
+
+def as_vectors(values: Float32[np.ndarray, "n d"], what: str) -> Float32[np.ndarray, "n d"]:
+    """The values as a contiguous finite float32 matrix.
+
+    Raises:
+        UsageError: they are no matrix. IntegrityError: one is NaN or infinite.
+    """
+    if values.ndim != 2:
+        raise UsageError(f"{what} have shape {values.shape}", expected="two dimensions")
+    matrix = np.ascontiguousarray(values, dtype=np.float32)
+    if not np.isfinite(matrix).all():
+        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+        raise IntegrityError(f"{what}: row {row} is not finite", expected="finite numbers", remedy="train the model again: it has diverged")
+    return matrix
+
+
+def _padded(hits: Hits, n: int) -> Hits:
+    missing = ((0, 0), (0, n - hits.rows.shape[1]))
+    if missing[1][1] == 0:
+        return hits
+    rows = np.pad(hits.rows, missing, constant_values=-1)
+    return Hits(rows, np.pad(hits.scores, missing, constant_values=-np.inf))

@@ -1,0 +1,201 @@
+"""Merging, filtering and re-scoring, one user at a time: compiled, without the GIL, one implementation.
+
+The score of an item is defined here once: the float64 inner product in one fixed order of additions, rounded to
+float32, the largest over the valid interests. Products of float32 numbers are exact in float64, so the result does not
+depend on the machine's fused operations either.
+"""
+
+import numpy as np
+from numba import njit
+
+from retrieval.index.kernels import drain, replace_root
+
+Array = np.ndarray
+_EMPTY = -1
+_HASH = np.uint64(0x9E3779B97F4A7C15)
+_NO_ROW = np.iinfo(np.int64).max
+
+
+@njit(cache=True, nogil=True)
+def dot(left: Array, right: Array) -> float:
+    """The float64 inner product of two float32 vectors in a fixed order: four lanes, then their sum, then the rest."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    size = left.shape[0]
+    whole = size - size % 4
+    for i in range(0, whole, 4):
+        a += np.float64(left[i]) * np.float64(right[i])
+        b += np.float64(left[i + 1]) * np.float64(right[i + 1])
+        c += np.float64(left[i + 2]) * np.float64(right[i + 2])
+        d += np.float64(left[i + 3]) * np.float64(right[i + 3])
+    total = (a + b) + (c + d)
+    for i in range(whole, size):
+        total += np.float64(left[i]) * np.float64(right[i])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def best_interest(vector: Array, interests: Array, valid: Array) -> tuple[np.float32, int]:
+    """The score of an item and the interest that gives it; the lowest interest wins a tie."""
+    best, winner = np.float32(-np.inf), -1
+    for interest in range(interests.shape[0]):
+        if valid[interest]:
+            score = np.float32(dot(vector, interests[interest]))
+            if score > best or winner < 0:
+                best, winner = score, interest
+    return best, winner
+
+
+@njit(cache=True, nogil=True, inline="always")
+def insert(table: Array, row: int) -> bool:
+    """Add a row to a hash set of a power-of-two size; false when it is there already."""
+    mask = table.shape[0] - 1
+    slot = np.int64((np.uint64(row) * _HASH) >> np.uint64(40)) & mask
+    while table[slot] != _EMPTY:
+        if table[slot] == row:
+            return False
+        slot = (slot + 1) & mask
+    table[slot] = row
+    return True
+
+
+@njit(cache=True, nogil=True)
+def table_size(entries: int) -> int:
+    """The power of two that keeps a hash set at most half full."""
+    size = 16
+    while size < 2 * entries:
+        size *= 2
+    return size
+
+
+@njit(cache=True, nogil=True)
+def merge_lists(hit_rows: Array, hit_scores: Array, queries: Array, taken: Array, blocked: Array, rows: Array) -> tuple[int, float]:
+    """Merge the sorted hits of a user's interests into distinct rows, best index score first.
+
+    queries int64[K] says which hits belong to an interest, -1 for none. taken is a hash set of rows to leave out.
+    Stops when `rows` is full. Returns how many rows were found and the largest index score that anything left out can
+    have: -inf when every item of the catalog was looked at.
+    """
+    heads = np.zeros(queries.shape[0], np.int64)
+    width, found = hit_rows.shape[1], 0
+    complete = width >= blocked.shape[0]
+    while found < rows.shape[0]:
+        best, score = -1, np.float32(-np.inf)
+        for interest in range(queries.shape[0]):
+            query, head = queries[interest], heads[interest]
+            if query >= 0 and head < width and hit_rows[query, head] >= 0 and hit_scores[query, head] > score:
+                best, score = interest, hit_scores[query, head]
+        if best < 0:
+            break
+        row = hit_rows[queries[best], heads[best]]
+        heads[best] += 1
+        if not blocked[row] and insert(taken, row):
+            rows[found] = row
+            found += 1
+    bound = -np.inf
+    for interest in range(queries.shape[0]):
+        query, head = queries[interest], heads[interest]
+        if query < 0:
+            continue
+        if head < width and hit_rows[query, head] >= 0:
+            bound = max(bound, hit_scores[query, head])
+        elif not complete or head < width:
+            bound = max(bound, hit_scores[query, head - 1]) if head > 0 and head == width else np.inf
+    return found, bound
+
+
+@njit(cache=True, nogil=True)
+def sort_pool(rows: Array, scores: Array, interest: Array, size: int) -> None:
+    """Order by (-score, row) in place; nearly linear on the nearly sorted pools that come here (Shell's sort)."""
+    gap = 1
+    while gap < size // 9:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, size):
+            row, score, winner, j = rows[i], scores[i], interest[i], i
+            while j >= gap and (scores[j - gap] < score or (scores[j - gap] == score and rows[j - gap] > row)):
+                rows[j], scores[j], interest[j] = rows[j - gap], scores[j - gap], interest[j - gap]
+                j -= gap
+            rows[j], scores[j], interest[j] = row, score, winner
+        gap //= 3
+
+
+@njit(cache=True, nogil=True)
+def merge_users(
+    start: int,
+    stop: int,
+    members: Array,
+    hits: tuple[Array, Array, Array],
+    batch: tuple[Array, Array, Array, Array],
+    catalog: tuple[Array, Array],
+    keep: int,
+    slack: Array,
+    out: tuple[Array, Array, Array],
+    settled: Array,
+) -> None:
+    """Fill the pools of users members[start:stop].
+
+    hits: rows int64[Q, m], scores float32[Q, m], queries int64[G, K] (-1: not searched). batch: interests, valid, seen
+    offsets, seen items. catalog: vectors float32[N, D], blocked bool[N]. keep: rows re-scored a user. slack float64[G]:
+    how far an index score may lie below the true one; +inf for an index that promises nothing. settled bool[G]: whether
+    the pool is full and nothing left out can belong in it.
+    """
+    hit_rows, hit_scores, queries = hits
+    interests, valid, offsets, seen = batch
+    vectors, blocked = catalog
+    size = out[0].shape[1]
+    rows, scores, winners = np.empty(keep, np.int64), np.empty(keep, np.float32), np.empty(keep, np.int32)
+    longest = 0
+    for member in members[start:stop]:
+        longest = max(longest, offsets[member + 1] - offsets[member])
+    table = np.empty(table_size(longest + keep), np.int32)
+    for g in range(start, stop):
+        user = members[g]
+        taken = table[: table_size(offsets[user + 1] - offsets[user] + keep)]
+        taken[:] = _EMPTY
+        for item in seen[offsets[user] : offsets[user + 1]]:
+            insert(taken, item)
+        found, bound = merge_lists(hit_rows, hit_scores, queries[g], taken, blocked, rows)
+        for i in range(found):
+            scores[i], winners[i] = best_interest(vectors[rows[i]], interests[user], valid[user])
+        sort_pool(rows, scores, winners, found)
+        filled = min(found, size)
+        out[0][user, :filled], out[1][user, :filled], out[2][user, :filled] = rows[:filled], scores[:filled], winners[:filled]
+        if bound == -np.inf:
+            settled[g] = True
+        elif slack[g] == np.inf:
+            settled[g] = filled == size
+        else:
+            settled[g] = filled == size and scores[size - 1] > np.float32(bound + slack[g])
+
+
+@njit(cache=True, nogil=True)
+def scan_users(
+    start: int,
+    stop: int,
+    members: Array,
+    batch: tuple[Array, Array, Array, Array],
+    catalog: tuple[Array, Array],
+    out: tuple[Array, Array, Array],
+) -> None:
+    """Fill the pools of users members[start:stop] from the whole catalog, without an index."""
+    interests, valid, offsets, seen = batch
+    vectors, blocked = catalog
+    size = out[0].shape[1]
+    left_out = blocked.copy()
+    for user in members[start:stop]:
+        had = seen[offsets[user] : offsets[user + 1]]
+        for item in had:
+            left_out[item] = True
+        scores, rows = np.full(size, -np.inf, np.float32), np.full(size, _NO_ROW, np.int64)
+        for row in range(vectors.shape[0]):
+            if not left_out[row]:
+                score = best_interest(vectors[row], interests[user], valid[user])[0]
+                if score > scores[0]:
+                    replace_root(scores, rows, size, score, row)
+        drain(scores, rows)
+        for item in had:
+            left_out[item] = blocked[item]
+        for i in range(size):
+            if rows[i] != _NO_ROW:
+                out[0][user, i] = rows[i]
+                out[1][user, i], out[2][user, i] = best_interest(vectors[rows[i]], interests[user], valid[user])

@@ -1,0 +1,190 @@
+"""recall: every user's interests -> search -> merge -> filters -> list -> parquet, batch by batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from retrieval.core.artifacts import Artifact, StagedArtifact, sha256_of
+from retrieval.core.errors import DataContractError, UsageError
+from retrieval.core.progress import progress
+from retrieval.data.dataset import Dataset
+from retrieval.models.retrieval_model import AbstractRetrievalModel
+from retrieval.recall.lists import build_lists, mean_overlap
+from retrieval.recall.pools import Lists, Pools, Seen
+from retrieval.recall.search import InterestSearch
+from retrieval.recall.settings import RecallSettings
+from retrieval.recall.writer import lists_frame, write_frame
+from retrieval.stages.audience import Scope
+from retrieval.stages.build_index import index_settings, load_vectors, open_index
+from retrieval.stages.encode import EncodedUsers, encode, routing_entropy
+from retrieval.stages.recipe import Recipe
+
+_PART_USERS = 65_536
+_OVERLAP_AT = 20
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What lists are made from."""
+
+    recipe: Recipe
+    dataset: Dataset
+    model: AbstractRetrievalModel
+    vectors: Artifact
+    index: Artifact
+
+
+@dataclass(frozen=True)
+class ServedUsers:
+    """A batch on its way: encoded users, their pools and lists, and the overlap of their interests' own lists."""
+
+    encoded: EncodedUsers
+    pools: Pools
+    lists: Lists
+    overlap: NDArray[np.float32] | None
+
+
+def settings_of(recipe: Recipe, scope: Scope) -> dict[str, Any]:
+    """What candidates are a function of, besides their inputs."""
+    block_list = Path(recipe.recall.block_list)
+    blocked = sha256_of(block_list) if block_list.is_file() else ""
+    settings = recipe.recall.model_dump(exclude={"threads", "batch_users", "block_list"})
+    return {"recall": settings, "blocked": blocked, "scope": scope.model_dump(exclude={"path"})}
+
+
+def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> None:
+    """Write part-*.parquet, and for held-out users the pools, interests and users that evaluation explains lists with."""
+    audience = scope.audience(serving.dataset)
+    diagnostics = scope.who == "held-out"
+    users = lists = short = 0
+    with progress("recall", len(audience.users)) as bar:
+        for number, part in enumerate(_parts(serve(serving, scope, diagnostics=diagnostics))):
+            _write_part(serving, part, number, staged, diagnostics=diagnostics)
+            for batch in part:
+                full = (batch.lists.rows >= 0).sum(axis=1)
+                users, lists, short = users + len(full), lists + int((full > 0).sum()), short + int((full < serving.recipe.recall.n).sum())
+            bar.advance(sum(len(batch.lists.rows) for batch in part))
+    staged.summary |= {
+        "scope": scope.who,
+        "users": users,
+        "users_with_a_list": lists,
+        "lists_shorter_than_n": short,
+        "index_id": serving.index.id,
+        "model_id": serving.vectors.summary["model_id"],
+    }
+
+
+def serve(serving: Serving, scope: Scope, *, diagnostics: bool) -> Iterator[ServedUsers]:
+    """Lists for the users of a scope, a batch at a time.
+
+    Raises:
+        IntegrityError: the index does not belong to the model.
+    """
+    settings = serving.recipe.recall
+    vectors = load_vectors(serving.vectors)
+    index = open_index(serving.index, serving.vectors, index_settings(serving.recipe))
+    threads = settings.threads or serving.recipe.machine.threads
+    search = InterestSearch(index, vectors, settings.pool_size, blocked=_blocked(settings, serving.dataset), threads=threads)
+    popular = _popular(serving.dataset, search.blocked)
+    for encoded in encode(serving.model, serving.dataset, scope.audience(serving.dataset), settings.batch_users):
+        seen = Seen(encoded.offsets, encoded.items) if settings.filter_seen else Seen.nothing(len(encoded.vectors))
+        pools = _with_popular(search(encoded.vectors, encoded.valid, seen), encoded, popular)
+        lists = build_lists(pools, serving.dataset.catalog.primary_category, settings)
+        overlap = _overlap(index, vectors, encoded, threads) if diagnostics else None
+        yield ServedUsers(encoded, pools, lists, overlap)
+
+
+def _blocked(settings: RecallSettings, dataset: Dataset) -> NDArray[np.bool_]:
+    blocked = np.zeros(dataset.catalog.n_items, dtype=bool)
+    if not settings.block_list:
+        return blocked
+    path = Path(settings.block_list)
+    if not path.is_file():
+        raise UsageError("no such file", where=path, expected="a file of item ids, one a line", remedy="check recall.block_list")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataContractError(f"is not UTF-8 text: {error.reason}", where=path, expected="item ids, one a line") from None
+    rows = dataset.catalog.rows_of(pl.Series([line for line in lines if line], dtype=pl.String))
+    # An id that the catalog no longer has is blocked already.
+    blocked[rows[rows >= 0]] = True
+    return blocked
+
+
+def _popular(dataset: Dataset, blocked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Item rows that anybody may get, most training events first."""
+    order = np.argsort(-dataset.catalog.events, kind="stable")
+    return order[~blocked[order]]
+
+
+def _with_popular(pools: Pools, encoded: EncodedUsers, popular: NDArray[np.int64]) -> Pools:
+    """Users without a history get what is popular, marked with interest -1, because an empty list helps nobody."""
+    strangers = ~encoded.valid.any(axis=1)
+    size = min(pools.rows.shape[1], len(popular))
+    pools.rows[strangers, :size] = popular[:size]
+    pools.scores[strangers, :size] = 0.0
+    return pools
+
+
+def _overlap(index: Any, vectors: NDArray[np.float32], encoded: EncodedUsers, threads: int) -> NDArray[np.float32]:
+    search = InterestSearch(index, vectors, _OVERLAP_AT, threads=threads)
+    alone = np.arange(encoded.valid.shape[1])
+    nothing = Seen.nothing(len(encoded.vectors))
+    return mean_overlap([search(encoded.vectors, encoded.valid & (alone == k), nothing) for k in alone])
+
+
+def _parts(batches: Iterator[ServedUsers]) -> Iterator[list[ServedUsers]]:
+    part: list[ServedUsers] = []
+    for batch in batches:
+        part.append(batch)
+        if sum(len(each.lists.rows) for each in part) >= _PART_USERS:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _write_part(serving: Serving, part: list[ServedUsers], number: int, staged: StagedArtifact, *, diagnostics: bool) -> None:
+    users, items = serving.dataset.users["user_id"], serving.dataset.catalog.item_ids
+    names = [users.gather(batch.encoded.audience.users) for batch in part]
+    pairs = list(zip(names, part, strict=True))
+    _write(staged, "part", number, [lists_frame(name, items, batch.lists) for name, batch in pairs])
+    if diagnostics:
+        _write(staged, "pool", number, [lists_frame(name, items, batch.pools).drop("rank") for name, batch in pairs])
+        _write(staged, "interests", number, [_interests_frame(name, batch.encoded) for name, batch in pairs])
+        _write(staged, "users", number, [_users_frame(name, batch) for name, batch in pairs])
+
+
+def _write(staged: StagedArtifact, kind: str, number: int, frames: list[pl.DataFrame]) -> None:
+    write_frame(pl.concat(frames), staged.path(f"{kind}-{number:05d}.parquet"))
+
+
+def _interests_frame(names: pl.Series, encoded: EncodedUsers) -> pl.DataFrame:
+    owner, interest = np.nonzero(encoded.valid)
+    entropy = np.zeros(encoded.valid.shape, np.float32) if encoded.routing is None else routing_entropy(encoded.routing)
+    return pl.DataFrame(
+        {
+            "user_id": names.gather(owner),
+            "interest": interest.astype(np.int32),
+            "vector": pl.Series(encoded.vectors[owner, interest], dtype=pl.Array(pl.Float32, encoded.vectors.shape[2])),
+            "routing_entropy": entropy[owner, interest],
+        }
+    )
+
+
+def _users_frame(names: pl.Series, batch: ServedUsers) -> pl.DataFrame:
+    encoded = batch.encoded
+    return pl.DataFrame(
+        {
+            "user_id": names,
+            "split": encoded.audience.parts,
+            "events": encoded.audience.visible.astype(np.int32),
+            "interests": encoded.valid.sum(axis=1).astype(np.int32),
+            "overlap": pl.Series(batch.overlap, dtype=pl.Float32, nan_to_null=True),
+        }
+    )
