@@ -71,7 +71,8 @@ class BehaviourSettings(Settings):
     def _check(self) -> Self:
         for name in ("drift", "noise", "succession"):
             require_between(f"behaviour.{name}", getattr(self, name), 0.0, 1.0)
-        require_between("behaviour.events_per_user", self.events_per_user, 1.0, 1e7)
+        # One user is the smallest unit that is held in memory.
+        require_between("behaviour.events_per_user", self.events_per_user, 1.0, 1e5)
         require_between("behaviour.activity_spread", self.activity_spread, 0.0, 3.0)
         require_between("behaviour.burst", self.burst, 1.0, 1e6)
         require_between("behaviour.interests", self.interests, 1, 64)

@@ -21,6 +21,7 @@ from retrieval.data.generator.settings import GeneratorSettings
         {"new_users": 1.5},
         {"behaviour": {"interests": 0}},
         {"behaviour": {"events_per_user": 0}},
+        {"behaviour": {"events_per_user": 1e6}},
         {"behaviour": {"interests": 3, "interests_spread": 3}},
         {"behaviour": {"noise": -0.1}},
         {"behaviour": {"burst": 0.5}},
