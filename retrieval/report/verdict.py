@@ -83,10 +83,9 @@ def cost_of_variety(frontier: Sequence[FrontierPoint], n: str) -> str:
     weight, recall_there, variety_there = max(cheap or points[1:], key=lambda point: point[2])
     if variety_there <= variety:
         return f"Weighting categories does not make the lists more varied (diversity@{n} stays at {figures.decimal(variety)})"
-    return (
-        f"Weighting categories with lambda {weight:g} moves diversity@{n} from {figures.decimal(variety)} to {figures.decimal(variety_there)} "
-        f"and recall@{n} from {figures.decimal(recall)} to {figures.decimal(recall_there)}"
-    )
+    gained = f"moves diversity@{n} from {figures.decimal(variety)} to {figures.decimal(variety_there)}"
+    paid = f"recall@{n} from {figures.decimal(recall)} to {figures.decimal(recall_there)}"
+    return f"Weighting categories with lambda {weight:g} {gained} and {paid}"
 
 
 def _trade(point: FrontierPoint, n: str) -> tuple[float | None, float | None]:

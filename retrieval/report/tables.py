@@ -1,0 +1,76 @@
+"""Tables and sections as text cells, the shape that both the page and the Markdown are made from."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from retrieval.evaluation.bootstrap import Interval
+from retrieval.report import figures
+from retrieval.report.charts import Figure
+from retrieval.report.content import SampleUser
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`small` is a second, lesser line (an interval); `tone` is "", "good", "bad" or "quiet"."""
+
+    text: str
+    small: str = ""
+    tone: str = ""
+
+
+Rows = list[list[Cell | str]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`texts` are the columns of words; all others hold numbers. A folded table opens on demand, a chart says the same."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    texts: frozenset[int] = frozenset({0})
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plotly figure, and what it shows for those who cannot see it."""
+
+    name: str
+    label: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    """`reading`: one line on how to read it. `note`: what is missing, where something is."""
+
+    name: str
+    title: str
+    reading: str
+    note: str = ""
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    users: tuple[SampleUser, ...] = field(default=())
+
+
+def cell(value: Cell | str) -> Cell:
+    """Text as a cell; cells stay."""
+    return value if isinstance(value, Cell) else Cell(value)
+
+
+def table(
+    caption: str, columns: Iterable[str], rows: Iterable[Iterable[Cell | str]], *, texts: Iterable[int] = (0,), folded: bool = False
+) -> Table:
+    """A table of cells or plain text."""
+    return Table(caption, tuple(columns), tuple(tuple(cell(value) for value in row) for row in rows), frozenset(texts), folded)
+
+
+def measured(value: Interval | None) -> Cell:
+    """A mean over its interval."""
+    return Cell(figures.decimal(value.mean if value else None), figures.span(value))
+
+
+def chart(name: str, label: str, figure: Figure | None) -> tuple[Chart, ...]:
+    """The chart, or none where there was nothing to draw."""
+    return () if figure is None else (Chart(name, label, figure),)
