@@ -4,6 +4,7 @@ import fnmatch
 import http.client
 import shutil
 import stat
+import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -58,6 +59,8 @@ def download(address: str, target: Path, *, limit: int, open_url: OpenUrl = open
             size = copy_at_most(source, sink, limit, address)
             _require_whole(source, size, address)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         network = ResourceError(f"cannot be downloaded: {error}", where=address, remedy=_FROM)
         raise as_resource_error(error, target.parent) or network from None
 

@@ -29,6 +29,7 @@ from retrieval.data.sequences import SequenceDataset
 from retrieval.data.settings import SplitSettings
 
 Part = Literal["valid", "test"]
+PARTS: tuple[Part, ...] = ("valid", "test")
 Positions = NDArray[np.int64]
 
 

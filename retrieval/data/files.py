@@ -1,0 +1,178 @@
+"""The input files behind a path of the recipe: finding, scanning, hashing; every reader's failure as one line."""
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from retrieval.core.artifacts import sha256_of
+from retrieval.core.errors import DataContractError, UsageError
+from retrieval.data.settings import DataSettings
+
+BATCH_ROWS = 500_000
+_SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv",
+}
+_EXPECTED = "a .parquet or .csv file, a folder of them, or a glob"
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of a source. `partitions` are the key=value folders between the source's root and the file."""
+
+    path: Path
+    name: str
+    """Relative to the source's root: what identifies the file wherever the data lies."""
+    format: Literal["parquet", "csv", "tsv"]
+    partitions: tuple[tuple[str, str | None], ...] = ()
+
+    def scan(self) -> pl.LazyFrame:
+        """The file's rows, lazily. Every CSV column and partition key is text: types are the contract's business."""
+        if self.format == "parquet":
+            frame = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
+        else:
+            frame = pl.scan_csv(self.path, glob=False, infer_schema=False, separator="\t" if self.format == "tsv" else ",")
+        return frame.with_columns(**{key: pl.lit(value, pl.String) for key, value in self.partitions})
+
+    def schema(self) -> pl.Schema:
+        """Column names and types. Raises DataContractError when the file cannot be read."""
+        with reading(self.path):
+            return self.scan().collect_schema()
+
+    def is_untyped(self, column: str) -> bool:
+        """Whether a column's text may stand for numbers: CSV columns and partition keys."""
+        return self.format != "parquet" or column in dict(self.partitions)
+
+
+def find_inputs(path: str, setting: str) -> list[InputFile]:
+    """The files of a source in order of name; hidden and underscore names are left out.
+
+    Args:
+        path: a file, a folder or a glob.
+        setting: the recipe's name for it, for the message.
+
+    Raises:
+        UsageError: nothing is there, or it is neither parquet nor CSV.
+    """
+    root = Path(path).expanduser()
+    if root.is_file():
+        return [_single(root, setting)]
+    found = _inside(root, root) if root.is_dir() else _matching(root)
+    if not found:
+        what = "holds no parquet or CSV file" if root.is_dir() else "no such file or folder"
+        raise UsageError(what, where=root, expected=_EXPECTED, remedy=f"check {setting}")
+    return found
+
+
+def batches(file: InputFile, columns: list[str]) -> Iterator[pl.DataFrame]:
+    """The rows of a file in their order, a bounded number at a time.
+
+    Raises:
+        DataContractError: the file is damaged.
+    """
+    with reading(file.path):
+        frames = iter(file.scan().select(columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True))
+    while True:
+        with reading(file.path):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def row_count(files: list[InputFile]) -> int:
+    """The rows of all files; from the footer of a parquet file."""
+    total = 0
+    for file in files:
+        with reading(file.path):
+            total += file.scan().select(pl.len()).collect(engine="streaming").item()
+    return total
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises into one line. polars panics, a BaseException, on some damaged files."""
+    try:
+        yield
+    except (PolarsError, PanicException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise UsageError("no such file", where=path) from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataContractError(
+            f"cannot be read: {reason}", where=path, expected="an intact parquet or CSV file", remedy="write or download it again"
+        ) from None
+
+
+def input_fingerprint(data: DataSettings) -> dict[str, str]:
+    """The sha256 of every input file, by `source/name relative to the source's root`.
+
+    Moving the data does not change it; changing, adding or renaming a file does.
+
+    Raises:
+        UsageError: a path of the recipe leads nowhere.
+    """
+    sources = {"interactions": data.interactions.path, "items": data.items.path, "users": data.users.path}
+    found = {name: find_inputs(path, f"data.{name}.path") for name, path in sources.items() if path}
+    hashes: dict[str, str] = {}
+    for name, files in found.items():
+        for file in files:
+            with reading(file.path):
+                hashes[f"{name}/{file.name}"] = sha256_of(file.path)
+    return hashes
+
+
+def _single(path: Path, setting: str) -> InputFile:
+    file = _as_input(path, path.parent)
+    if file is None:
+        raise UsageError(f"has the suffix '{path.suffix}'", where=path, expected=_EXPECTED, remedy=f"check {setting}")
+    return file
+
+
+def _inside(folder: Path, root: Path) -> list[InputFile]:
+    visible = (path for path in sorted(folder.rglob("*")) if not _hidden(path.relative_to(folder)) and path.is_file())
+    return [file for path in visible if (file := _as_input(path, root)) is not None]
+
+
+def _hidden(path: Path) -> bool:
+    # Writers leave _SUCCESS, _metadata and .crc files beside the data.
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _matching(pattern: Path) -> list[InputFile]:
+    parts = pattern.parts
+    fixed = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    if fixed == len(parts):
+        return []
+    root = Path(*parts[:fixed])
+    paths = sorted(root.glob(str(Path(*parts[fixed:]))))
+    files = [file for path in paths if path.is_file() and (file := _as_input(path, root)) is not None]
+    # A pattern such as data/** names the files and the folders that hold them: each file counts once.
+    return files or [file for path in paths if path.is_dir() for file in _inside(path, root)]
+
+
+def _as_input(path: Path, root: Path) -> InputFile | None:
+    suffixes = "".join(path.suffixes[-2:]).lower()
+    kind = _SUFFIXES.get(suffixes) or _SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        return None
+    relative = path.relative_to(root)
+    return InputFile(path, relative.as_posix(), kind, tuple(_partitions(relative)))  # type: ignore[arg-type]
+
+
+def _partitions(relative: Path) -> Iterator[tuple[str, str | None]]:
+    for part in relative.parts[:-1]:
+        key, found, value = part.partition("=")
+        if found and key:
+            yield key, None if value == _HIVE_NULL else unquote(value)
