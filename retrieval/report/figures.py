@@ -6,10 +6,10 @@ MISSING = "-"
 
 
 def decimal(value: float | None, digits: int = 4) -> str:
-    """`0.2510`; two digits from ten on, where a fourth would say nothing."""
+    """`0.2510`."""
     if value is None:
         return MISSING
-    text = f"{value:.{2 if abs(value) >= 10 else digits}f}"
+    text = f"{value:.{digits}f}"
     return text.replace("-", "\u2212") if float(text) else text.lstrip("-")
 
 

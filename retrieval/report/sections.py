@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from retrieval.evaluation.measurements import Comparison
 from retrieval.report import charts, figures, words
-from retrieval.report.content import HealthFigure, ReportContent, Results, SampleUser, StageRecord, System
+from retrieval.report.content import DataSummary, HealthFigure, ReportContent, Results, SampleUser, StageRecord, System
 from retrieval.report.tables import Cell, Rows, Section, Table, chart, measured, table
 
 _PARTS = 200  # more points of a training curve than this make a table nobody reads
@@ -18,10 +19,10 @@ def sections(content: ReportContent) -> tuple[Section, ...]:
         _over_cutoffs(content.results),
         _frontier(content),
         _health(content.interests.health),
-        _users(content),
         _data(content),
         _training(content),
         _stages(content.run.stages),
+        _users(content),
         _config(content),
     )
 
@@ -46,7 +47,7 @@ def _metric_table(results: Results, systems: tuple[System, ...]) -> Table:
     n = words.cutoff(results.primary)
     names = [name for name in _known(systems, "metrics") if words.cutoff(name) == n]
     overall = [name for name in _known(systems, "overall") if words.cutoff(name) == n]
-    rows: Rows = [[Cell(name, words.meaning(name)), *(measured(system.metrics.get(name)) for system in systems)] for name in names]
+    rows: Rows = [[Cell(name, words.meaning(name)), *(measured(system.metrics.get(name), name) for system in systems)] for name in names]
     rows += [
         [Cell(name, words.meaning(name)), *(Cell(figures.decimal(system.overall.get(name))) for system in systems)] for name in overall
     ]
@@ -69,17 +70,17 @@ def _difference_table(results: Results) -> Iterator[Table]:
     yield table(caption, ["metric", *(f"minus {baseline}" for baseline in found)], rows)
 
 
-def _difference(comparison: Any, metric: str) -> Cell:
+def _difference(comparison: Comparison, metric: str) -> Cell:
     found, better = comparison.differences.get(metric), comparison.better(metric)
-    tone = {True: "good", False: "bad", None: "quiet"}[better]
-    return Cell(figures.signed(found.mean if found else None), figures.span(found, sign=True), tone)
+    tone, digits = {True: "up", False: "down", None: "quiet"}[better], words.digits(metric)
+    return Cell(figures.signed(found.mean if found else None, digits), figures.span(found, digits, sign=True), tone)
 
 
 def _over_cutoffs(results: Results) -> Section:
     systems = _ordered(results)
     cutoffs = results.cutoffs or tuple(sorted({int(n) for name in _known(systems, "metrics") if (n := _recall_cutoff(name))}))
     drawn = chart("recall", "Recall over the length of the list, a line a system", charts.over_cutoffs(systems, "recall", cutoffs))
-    rows: Rows = [[system.name, *(measured(system.metrics.get(f"recall@{n}")) for n in cutoffs)] for system in systems]
+    rows: Rows = [[system.name, *(measured(system.metrics.get(f"recall@{n}"), "recall") for n in cutoffs)] for system in systems]
     tables = (table("Recall at every list length", ["system", *(f"recall@{n}" for n in cutoffs)], rows, folded=True),) if drawn else ()
     reading = "Longer lists find more. Higher is better; lines whose bars overlap widely may not differ."
     return Section("recall", "Recall over n", reading, "" if drawn else "Recall was not measured.", drawn, tables)
@@ -97,7 +98,7 @@ def _frontier(content: ReportContent) -> Section:
     names = list(dict.fromkeys(name for point in content.frontier for name in point.metrics))
     points = sorted(content.frontier, key=lambda point: point.weight)
     rows: Rows = [
-        [Cell(f"{point.weight:g}", "this run" if point.chosen else ""), *(measured(point.metrics.get(name)) for name in names)]
+        [Cell(f"{point.weight:g}", "this run" if point.chosen else ""), *(measured(point.metrics.get(name), name) for name in names)]
         for point in points
     ]
     tables = (table("Recall and diversity at every lambda", ["lambda", *names], rows, folded=bool(drawn)),) if points else ()
@@ -134,11 +135,12 @@ def _data(content: ReportContent) -> Section:
     known = [(name, getattr(data, name)) for name in ("users", "items", "events", "categories")]
     rows: Rows = [[name, figures.count(value)] for name, value in known]
     rows += [["first event", figures.text(data.first_event)], ["last event", figures.text(data.last_event)]]
-    aside = [[rule, figures.count(rows_)] for rule, rows_ in data.quarantine.items()]
-    tables = [table(data.name or "Counts", ["what", "how much"], rows)]
+    aside = [[rule, figures.count(broken)] for rule, broken in data.quarantine.items()]
+    tables = [] if data == DataSummary() else [table(data.name or "Counts", ["what", "how much"], rows)]
     tables += [table("Rows set aside, by the rule they broke", ["rule", "rows"], aside)] if aside else []
-    reading = "What remained of the log after validation and filters; everything above was learned from it or measured on it."
-    return Section("data", "Data", reading, "" if aside else "No row was set aside.", (), tuple(tables))
+    missing = "The data set was not described." if data == DataSummary() else "No row was set aside."
+    reading = "What remained of the log after validation and filters; every figure here was learned from it or measured on it."
+    return Section("data", "Data", reading, "" if aside else missing, (), tuple(tables))
 
 
 def _training(content: ReportContent) -> Section:
@@ -202,4 +204,4 @@ def user_table(user: SampleUser) -> Table:
         ]
         for item in user.items
     ]
-    return table(f"List of user {user.user}", ["rank", "title", "category", "interest", "score", "hit"], rows, texts=(1, 2, 5))
+    return table(f"The list of user {user.user}", ["rank", "title", "category", "interest", "score", "hit"], rows, texts=(1, 2, 5))

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from retrieval.evaluation.bootstrap import Interval
-from retrieval.report import figures
+from retrieval.report import figures, words
 from retrieval.report.charts import Figure
 from retrieval.report.content import SampleUser
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`small` is a second, lesser line (an interval); `tone` is "", "good", "bad" or "quiet"."""
+    """`small` is a second, lesser line (an interval); `tone` is "", "good", "bad", "quiet", or "up" and "down" of differences."""
 
     text: str
     small: str = ""
@@ -66,9 +66,10 @@ def table(
     return Table(caption, tuple(columns), tuple(tuple(cell(value) for value in row) for row in rows), frozenset(texts), folded)
 
 
-def measured(value: Interval | None) -> Cell:
-    """A mean over its interval."""
-    return Cell(figures.decimal(value.mean if value else None), figures.span(value))
+def measured(value: Interval | None, metric: str) -> Cell:
+    """A mean over its interval, with as many digits as the metric deserves."""
+    digits = words.digits(metric)
+    return Cell(figures.decimal(value.mean if value else None, digits), figures.span(value, digits))
 
 
 def chart(name: str, label: str, figure: Figure | None) -> tuple[Chart, ...]:

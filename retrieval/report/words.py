@@ -21,6 +21,11 @@ def meaning(metric: str) -> str:
     return _MEANINGS.get(name, "").format(n=n or "n")
 
 
+def digits(metric: str) -> int:
+    """How many decimals a value deserves: bits are counted in the tens, shares lie between 0 and 1."""
+    return 2 if metric.startswith("novelty") else 4
+
+
 def cutoff(metric: str) -> str:
     """The list length in a metric's name, as text: "50" of "recall@50"."""
     return metric.partition("@")[2]
