@@ -52,7 +52,7 @@ def known_names(cls: type[BaseModel]) -> set[str]:
     """Every setting name in a settings type and the types nested in it."""
     names: set[str] = set()
     for name, field in cls.model_fields.items():
-        names.add(name)
+        names.add(field.alias or name)
         for inner in _nested(field.annotation):
             names |= known_names(inner)
     return names

@@ -40,7 +40,8 @@ class InterestSearch:
         blocked: Bool[np.ndarray, "n"] | None = None,
         threads: int = 0,
     ) -> None:
-        self.index, self.vectors, self.n, self.threads = index, vectors, n, threads
+        # A memory map becomes a plain view of the same pages: compiled code knows no maps.
+        self.index, self.vectors, self.n, self.threads = index, np.asarray(vectors), n, threads
         self.blocked = np.zeros(len(vectors), dtype=bool) if blocked is None else blocked
         if vectors.shape != (index.count, index.dimension) or self.blocked.shape != (index.count,):
             shapes = f"vectors {vectors.shape} and blocked {self.blocked.shape}"
@@ -75,9 +76,9 @@ class InterestSearch:
             raise UsageError(
                 f"interests {interests.shape}, valid {valid.shape}, {len(seen.offsets) - 1} histories do not fit", where="recall"
             )
-        if seen.items.size and not (0 <= int(seen.items.min()) and int(seen.items.max()) < self.index.count):
+        if seen.items.size and (int(seen.items.min()) < 0 or int(seen.items.max()) >= self.index.count):
             raise IntegrityError("a history holds a row that is no item", expected=f"0 to {self.index.count - 1}")
-        return np.ascontiguousarray(interests, dtype=np.float32)
+        return np.where(valid[:, :, None], interests, 0).astype(np.float32)
 
     def _first_depths(self, valid: np.ndarray, seen_counts: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
         """Hits to ask for, a function of the user alone: users of like depth share a search; 0 where nothing is valid."""
