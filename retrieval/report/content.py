@@ -1,8 +1,4 @@
-"""What a report says: plain data, made by the stages, drawn by `retrieval.report.page`.
-
-Every part may be missing: a report of a candidates file alone has no training curve and no interests. Text comes from
-logs and is hostile; it is escaped where it is written, never here.
-"""
+"""What a report says, as plain data: built by whoever has the figures, rendered to HTML, Markdown or JSON."""
 
 from typing import Any, Literal
 
@@ -10,124 +6,163 @@ from pydantic import Field
 
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
-from retrieval.evaluation.frontier import FrontierPoint
-from retrieval.evaluation.health import InterestHealth
+from retrieval.evaluation.measurements import Comparison
 
 SCHEMA_VERSION = 1
-Overall = dict[str, float | None]
 
 
 class System(Settings):
-    """A measured system. `metrics`: "recall@50" -> interval; `overall`: "coverage@50" -> figure of all lists together."""
+    """One measured system: `metrics` are means over users ("recall@50"), `overall` is of all lists together ("coverage@50")."""
 
     name: str
-    role: Literal["main", "baseline"]
-    metrics: dict[str, Interval]
-    overall: Overall = {}
-    about: str = ""
+    role: Literal["main", "baseline"] = "baseline"
+    metrics: dict[str, Interval] = Field(default_factory=dict)
+    overall: dict[str, float | None] = Field(default_factory=dict)
 
 
-class Difference(Settings):
-    """The main system minus a baseline, paired by user: metric -> interval of the difference."""
+class Results(Settings):
+    """The measured systems. `comparisons` holds the paired differences main minus baseline, by the baseline's name."""
 
-    baseline: str
-    users: int
-    differences: dict[str, Interval]
+    primary: str = "recall@50"
+    cutoffs: tuple[int, ...] = ()
+    confidence: float = 0.95
+    users: int | None = None
+    systems: tuple[System, ...] = ()
+    comparisons: dict[str, Comparison] = Field(default_factory=dict)
+
+    @property
+    def main(self) -> System | None:
+        """The system the report is about, or None."""
+        return next((system for system in self.systems if system.role == "main"), None)
+
+    @property
+    def baselines(self) -> tuple[System, ...]:
+        """The systems it stands beside."""
+        return tuple(system for system in self.systems if system.role == "baseline")
 
 
-class CurvePoint(Settings):
-    """A step of training; `validation` where it was measured."""
+class FrontierPoint(Settings):
+    """The lists built with one weight (lambda) of the category term; `chosen` marks the weight of the run's own lists."""
+
+    weight: float
+    metrics: dict[str, Interval] = Field(default_factory=dict)
+    chosen: bool = False
+
+
+class HealthFigure(Settings):
+    """One figure about the interests: `meaning` is one plain sentence, `good` says in words what is good.
+
+    `at_least` and `at_most` bound what counts as healthy; without a bound nothing is judged.
+    """
+
+    label: str
+    value: float | None = None
+    meaning: str = ""
+    good: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def healthy(self) -> bool | None:
+        """Whether the value keeps its bounds; None without a value or without bounds."""
+        if self.value is None or (self.at_least is None and self.at_most is None):
+            return None
+        return (self.at_least is None or self.value >= self.at_least) and (self.at_most is None or self.value <= self.at_most)
+
+
+class SampleInterest(Settings):
+    """One interest of a user and the titles of the items nearest to it."""
+
+    number: int
+    nearest: tuple[str | None, ...] = ()
+
+
+class SampleItem(Settings):
+    """One line of a user's list; `hit`: the item is among the user's targets."""
+
+    rank: int
+    title: str | None = None
+    category: str | None = None
+    interest: int | None = None
+    score: float | None = None
+    hit: bool | None = None
+
+
+class SampleUser(Settings):
+    """One user to look at: titles of the visible history (oldest first), interests, and the list built from them."""
+
+    user: int | str
+    history: tuple[str | None, ...] = ()
+    interests: tuple[SampleInterest, ...] = ()
+    items: tuple[SampleItem, ...] = ()
+
+
+class InterestSummary(Settings):
+    """How the interests do, in figures and by example."""
+
+    health: tuple[HealthFigure, ...] = ()
+    sample_users: tuple[SampleUser, ...] = ()
+
+
+class TrainingPoint(Settings):
+    """The curve of training at one step; `validation` is the value of the metric named in `TrainingCurve`."""
 
     step: int
     loss: float | None = None
     validation: float | None = None
 
 
-class Training(Settings):
-    """How training went. `validation_metric` names the `validation` of the points, `best_step` the step that was kept."""
+class TrainingCurve(Settings):
+    """Loss and validation over steps; no points where nothing was trained."""
 
-    points: tuple[CurvePoint, ...] = ()
-    validation_metric: str = "recall@50"
-    best_step: int | None = None
-    notes: tuple[str, ...] = ()
+    metric: str = "validation"
+    points: tuple[TrainingPoint, ...] = ()
 
 
 class DataSummary(Settings):
-    """The log after validation. `facts`: label -> value, shown as they are; `quarantine`: rule -> rows set aside."""
+    """Counts of the data set, its first and last event as text, and the rows set aside by the rule they broke."""
 
-    facts: dict[str, str | int | float | None] = {}
-    quarantine: dict[str, int] = {}
-    rows_read: int | None = None
+    name: str = ""
+    users: int | None = None
+    items: int | None = None
+    events: int | None = None
+    categories: int | None = None
+    first_event: str | None = None
+    last_event: str | None = None
+    quarantine: dict[str, int] = Field(default_factory=dict)
 
 
-class StageCost(Settings):
-    """What a stage took; `reused` when its result was there already."""
+class StageRecord(Settings):
+    """What one stage took; `artifact` is its kind and id."""
 
-    name: str
+    stage: str
     seconds: float | None = None
     peak_memory_bytes: int | None = None
-    reused: bool = False
+    skipped: bool = False
+    artifact: str = ""
 
 
-class ListedItem(Settings):
-    """An item as a person sees it. `hit`: it was among the hidden targets; `interest` that brought it."""
+class RunRecord(Settings):
+    """How the figures came about: stages in order, the resolved recipe, ids and hashes by name."""
 
-    title: str
-    category: str | None = None
-    hit: bool = False
-    interest: int | None = None
-
-
-class SampleUser(Settings):
-    """One user: what they did (oldest first), what each interest is near to, and the list that was made."""
-
-    user: str
-    history: tuple[ListedItem, ...] = ()
-    interests: tuple[tuple[ListedItem, ...], ...] = ()
-    candidates: tuple[ListedItem, ...] = ()
-    targets: tuple[ListedItem, ...] = ()
-
-
-class RunFacts(Settings):
-    """Where the figures come from. `config`: the resolved recipe; `hashes`: artifact or file -> id or sha256."""
-
-    config: dict[str, Any] = {}
-    hashes: dict[str, str] = {}
-    stages: tuple[StageCost, ...] = ()
-    machine: dict[str, str] = {}
-    created_at: str = ""
-
-
-class Evidence(Settings):
-    """What was measured: the systems (the main one first), paired differences, the lambda curve and the interests."""
-
-    systems: tuple[System, ...] = Field(min_length=1)
-    differences: tuple[Difference, ...] = ()
-    frontier: tuple[FrontierPoint, ...] = ()
-    health: InterestHealth | None = None
-    counts: dict[str, int] = {}
-    confidence: float = 0.95
+    stages: tuple[StageRecord, ...] = ()
+    config: dict[str, Any] = Field(default_factory=dict)
+    hashes: dict[str, str] = Field(default_factory=dict)
 
 
 class ReportContent(Settings):
-    """A whole report. `primary`: the metric that decides, such as "recall@50"; `notes`: warnings to the reader."""
+    """Everything a report says. A part that is missing stays at its default, and the report says so or leaves it out."""
 
-    title: str
-    primary: str
-    evidence: Evidence
-    training: Training | None = None
-    data: DataSummary = DataSummary()
-    users: tuple[SampleUser, ...] = ()
-    run: RunFacts = RunFacts()
-    notes: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
+    title: str = "Retrieval report"
+    created: str = ""
+    results: Results = Results()
+    frontier: tuple[FrontierPoint, ...] = ()
+    interests: InterestSummary = InterestSummary()
+    training: TrainingCurve = TrainingCurve()
+    data: DataSummary = DataSummary()
+    run: RunRecord = RunRecord()
 
-    @property
-    def main(self) -> System:
-        """The system the report is about."""
-        return next((system for system in self.evidence.systems if system.role == "main"), self.evidence.systems[0])
-
-    @property
-    def baselines(self) -> tuple[System, ...]:
-        """The systems it stands beside."""
-        return tuple(system for system in self.evidence.systems if system is not self.main)
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for report.json; `schema_version` says how to read them."""
+        return self.model_dump(mode="json")
