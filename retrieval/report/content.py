@@ -1,8 +1,9 @@
 """What a report says, as plain data: built by whoever has the figures, rendered to HTML, Markdown or JSON."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
@@ -42,11 +43,25 @@ class Results(Settings):
 
 
 class FrontierPoint(Settings):
-    """The lists built with one weight (lambda) of the category term; `chosen` marks the weight of the run's own lists."""
+    """The lists built with one weight (lambda) of the category term; `chosen` marks the weight of the run's own lists.
+
+    `n` is the length of the lists and `coverage` the share of the catalog in them. A metric given without a cut-off
+    ("recall") is taken to be at `n` ("recall@50").
+    """
 
     weight: float
     metrics: dict[str, Interval] = Field(default_factory=dict)
     chosen: bool = False
+    n: int | None = None
+    coverage: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_cutoffs(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("n") is None:
+            return values
+        named = {name if "@" in name else f"{name}@{values['n']}": value for name, value in dict(values.get("metrics", {})).items()}
+        return {**values, "metrics": named}
 
 
 class HealthFigure(Settings):

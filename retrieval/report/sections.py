@@ -98,10 +98,16 @@ def _frontier(content: ReportContent) -> Section:
     names = list(dict.fromkeys(name for point in content.frontier for name in point.metrics))
     points = sorted(content.frontier, key=lambda point: point.weight)
     rows: Rows = [
-        [Cell(f"{point.weight:g}", "this run" if point.chosen else ""), *(measured(point.metrics.get(name), name) for name in names)]
+        [
+            Cell(f"{point.weight:g}", "this run" if point.chosen else ""),
+            *(measured(point.metrics.get(name), name) for name in names),
+            figures.decimal(point.coverage),
+        ]
         for point in points
     ]
-    tables = (table("Recall and diversity at every lambda", ["lambda", *names], rows, folded=bool(drawn)),) if points else ()
+    tables = (
+        (table("Recall and diversity at every lambda", ["lambda", *names, f"coverage@{n}"], rows, folded=bool(drawn)),) if points else ()
+    )
     reading = (
         "Lambda weighs how much a candidate of a new category is preferred. Right is more varied, up is more accurate; "
         "the ring marks the lists of this run."
