@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from retrieval.core.errors import DataContractError
 
 _BATCH_ROWS = 1 << 22
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 def parquet_files(paths: Sequence[Path]) -> list[Path]:
@@ -44,10 +45,8 @@ def batches(paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[pl
             with pq.ParquetFile(path) as file:
                 require_columns(file.schema_arrow.names, columns or (), path)
                 for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=None if columns is None else list(columns)):
-                    # Text that is not UTF-8 would make polars panic later.
-                    batch.validate(full=True)
-                    yield pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
-        except (pa.ArrowException, OSError) as error:
+                    yield _frame(batch)
+        except _UNREADABLE as error:
             raise unreadable(path, error) from None
 
 
@@ -69,14 +68,21 @@ def _require_alike(parts: Sequence[pl.DataFrame], where: object) -> None:
 def empty_table(path: Path) -> pl.DataFrame:
     """The columns of a parquet file without its rows. Raises DataContractError when it cannot be read."""
     try:
-        return pl.DataFrame(pl.from_arrow(pq.read_schema(path).empty_table()))
-    except (pa.ArrowException, OSError) as error:
+        return _frame(pq.read_schema(path).empty_table())
+    except _UNREADABLE as error:
         raise unreadable(path, error) from None
+
+
+def _frame(table: pa.RecordBatch | pa.Table) -> pl.DataFrame:
+    """Damaged text makes polars panic: values are checked first, and the metadata, which nobody reads, is left behind."""
+    table.validate(full=True)
+    return pl.DataFrame(pl.from_arrow(pa.table(table.columns, names=table.schema.names)))
 
 
 def unreadable(path: Path, error: Exception) -> DataContractError:
     """The one line for a file that arrow could not read."""
-    return DataContractError(f"cannot be read as parquet: {str(error).splitlines()[0]}", where=path, remedy="write the file again")
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataContractError(f"cannot be read as parquet: {first}", where=path, remedy="write the file again")
 
 
 def require_columns(found: Sequence[str], needed: Sequence[str], where: object) -> None:

@@ -159,6 +159,15 @@ def test_text_that_is_not_utf8(tmp_path, truth_file):
     assert "cannot be read as parquet" in refused([tmp_path / "part-0.parquet"], truth_file)
 
 
+@pytest.mark.parametrize("text", [b"user_id", b"purpose", b"because"])
+def test_names_and_metadata_that_are_not_utf8(tmp_path, truth_file, text):
+    path = tmp_path / "part-0.parquet"
+    pq.write_table(LISTS.to_arrow().replace_schema_metadata({"purpose": "because"}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(text, b"\xff" * len(text)))
+    found = outcome([path], read_truth(truth_file, "test"))
+    assert ("cannot be read as parquet" in found) if text == b"user_id" else (found == "measured")
+
+
 def test_files_of_different_types_are_not_mixed(tmp_path, truth_file):
     scored = LISTS.rename({"rank": "score"})
     scored.write_parquet(tmp_path / "part-0.parquet")
