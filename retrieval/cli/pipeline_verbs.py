@@ -109,7 +109,7 @@ def evaluate(
             raise UsageError("evaluate needs a RECIPE, or both --candidates and --truth")
         _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.measurements)
         return
-    from retrieval.stages.evaluate import evaluate_files, table
+    from retrieval.stages.evaluate_files import evaluate_files, table
 
     measured = evaluate_files(candidates, truth, items, split, overrides or ())
     _print(measured.summary.model_dump(mode="json"), table(measured), as_json=as_json)

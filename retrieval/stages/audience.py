@@ -18,11 +18,12 @@ from retrieval.stages.encode import Audience, everyone, held_out
 class Scope(Settings):
     """`held-out`: the users of the split's validation and test parts as they looked at the cut, with diagnostics.
     `all`: everyone with the whole history, which is what a nightly run serves. `file`: the user ids in a file.
-    `row`: one user row of the dataset.
+    `row`: one user row of the dataset, with the whole history or without the test events.
     """
 
     who: Literal["held-out", "all", "file", "row"] = "held-out"
     row: int = -1
+    at_the_cut: bool = False
     file_sha256: str = ""
     path: str = ""
 
@@ -42,7 +43,8 @@ class Scope(Settings):
         if self.who == "file":
             return _listed(Path(self.path), dataset)
         if self.who == "row":
-            return _whole(np.array([self.row]), dataset)
+            visible = dataset.split.test_start if self.at_the_cut else dataset.sequences.lengths
+            return Audience(np.array([self.row]), visible[[self.row]], np.array(["row"]))
         return everyone(dataset) if self.who == "all" else held_out(dataset)
 
 

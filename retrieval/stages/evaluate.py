@@ -1,27 +1,31 @@
 """evaluate: candidates against the truth, and what interests and list builder had to do with it."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
-from retrieval.core.settings import parse_settings, with_overrides
 from retrieval.data.catalog import Catalog
 from retrieval.evaluation.evaluator import evaluate
-from retrieval.evaluation.measurements import Measurements
-from retrieval.evaluation.settings import EvaluationSettings
+from retrieval.evaluation.frontier import frontier
+from retrieval.evaluation.health import interest_health
+from retrieval.evaluation.judgements import GroundTruth, read_truth
 from retrieval.evaluation.tables import read_table
+from retrieval.recall.lists import lists_over_lambdas
+from retrieval.recall.pools import Pools
+from retrieval.recall.writer import lists_frame
+from retrieval.stages.build_index import load_vectors
 from retrieval.stages.recipe import Recipe
 
 
 def write_measurements(recipe: Recipe, dataset: Artifact, vectors: Artifact, candidates: Artifact, staged: StagedArtifact) -> None:
     """Measure the lists of the test users, the frontier of the list builder and the health of the interests."""
-    items = pl.read_parquet(dataset.file("items.parquet"))
-    truth = dataset.file("truth.parquet")
-    measured = evaluate(candidates.files("part-"), truth, items, recipe.evaluate)
+    catalog, truth = Catalog.load(dataset.file("items.parquet")), read_truth(dataset.file("truth.parquet"), "test")
+    measured = evaluate(candidates.files("part-"), truth, catalog.frame, recipe.evaluate)
     measured.write(staged.path("per_user.parquet"), staged.path("summary.json"))
+    _write_frontier(recipe, catalog, truth, candidates, staged)
+    _write_health(catalog, truth, vectors, candidates, staged)
     staged.summary |= {
         "metrics": {name: value.model_dump() for name, value in measured.summary.metrics.items()},
         "overall": measured.summary.overall,
@@ -29,26 +33,29 @@ def write_measurements(recipe: Recipe, dataset: Artifact, vectors: Artifact, can
     }
 
 
-def evaluate_files(candidates: Path, truth: Path, items: Path | None, split: str, overrides: Sequence[str]) -> Measurements:
-    """Measure anybody's lists. `overrides` are settings of the evaluation: cutoffs=[10,50].
-
-    Raises:
-        DataContractError: a file cannot be read. UsageError: a setting is wrong.
-    """
-    settings = parse_settings(EvaluationSettings, with_overrides({}, overrides), "--set")
-    known = None if items is None else read_table([items], None)
-    return evaluate([candidates], truth, known, settings, split)
-
-
-def table(measured: Measurements) -> str:
-    """Metric, mean and interval, a line each."""
-    rows = [
-        f"{name:<18} {_number(value.mean)}  [{_number(value.low)}, {_number(value.high)}]"
-        for name, value in measured.summary.metrics.items()
-    ]
-    rows += [f"{name:<18} {_number(figure)}" for name, figure in measured.summary.overall.items()]
-    return "\n".join(rows)
+def _write_frontier(recipe: Recipe, catalog: Catalog, truth: GroundTruth, candidates: Artifact, staged: StagedArtifact) -> None:
+    """Recall against diversity over lambda, from the pools of the one search."""
+    pools = pl.concat(read_table([path], None) for path in candidates.files("pool-")).join(truth.users, on="user_id", how="semi")
+    users, matrix = _pools(pools, catalog)
+    lists = lists_over_lambdas(matrix, catalog.primary_category, recipe.recall, recipe.evaluate.frontier_lambdas)
+    tables: Iterator[tuple[float, pl.DataFrame]] = ((weight, lists_frame(users, catalog.item_ids, each)) for weight, each in lists)
+    points = frontier(tables, truth, catalog.frame, recipe.evaluate)
+    write_json(staged.path("frontier.json"), [point.model_dump() for point in points])
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _pools(frame: pl.DataFrame, catalog: Catalog) -> tuple[pl.Series, Pools]:
+    """A table of pools, each user's rows together and in order, as matrices."""
+    starts = frame.select(pl.col("user_id").rle_id().alias("owner"), pl.int_range(pl.len()).alias("row"))
+    owner = starts["owner"].to_numpy().astype(np.int64)
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    place = np.arange(len(owner)) - first[owner] if len(owner) else owner
+    pools = Pools.empty(len(first), int(place.max(initial=0)) + 1)
+    pools.rows[owner, place] = catalog.rows_of(frame["item_id"])
+    pools.scores[owner, place], pools.interest[owner, place] = frame["score"].to_numpy(), frame["interest"].to_numpy()
+    return frame["user_id"].gather(first), pools
+
+
+def _write_health(catalog: Catalog, truth: GroundTruth, vectors: Artifact, candidates: Artifact, staged: StagedArtifact) -> None:
+    files = [candidates.files(kind) for kind in ("interests-", "users-", "part-")]
+    health = interest_health(files[0], files[1], files[2], load_vectors(vectors), catalog.item_ids, truth)
+    write_json(staged.path("health.json"), {"figures": health.model_dump(), "sentences": health.sentences()})

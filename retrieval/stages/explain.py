@@ -1,6 +1,6 @@
 """explain: one user's history, interests and list, and what drove each item of it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -11,26 +11,38 @@ from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
 from retrieval.stages.audience import Scope
 from retrieval.stages.build_index import load_vectors
-from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recall import ServedUsers, Serving, serve
+
+if TYPE_CHECKING:
+    from retrieval.stages.pipeline import Pipeline
 
 _DRIVERS, _NEAREST, _HISTORY = 3, 5, 20
 
 
-def explain_user(pipeline: Pipeline, user: str, top: int) -> dict[str, Any]:
-    """The last events, each interest with its nearest items, and the first `top` items with interest and drivers.
-
-    An event drives an item if the interest that brought the item draws on the event: the drivers are the events with the
-    largest routing weight times inner product with the item.
+def explain_user(pipeline: "Pipeline", user: str, top: int) -> dict[str, Any]:
+    """`explain_row` for a user id as in the log, with the whole history.
 
     Raises:
         DataContractError: the log has no such user.
     """
-    served = _serve_one(pipeline, user)
-    vectors, catalog = load_vectors(pipeline.vectors), pipeline.dataset.catalog
+    row = int(rows_of(pipeline.dataset.users["user_id"], pl.Series([user]))[0])
+    if row < 0:
+        raise DataContractError(f"no user {user!r}", where="explain", expected="a user id of the log that passed the filters")
+    return explain_row(pipeline, row, top, at_the_cut=False)
+
+
+def explain_row(pipeline: "Pipeline", row: int, top: int, *, at_the_cut: bool) -> dict[str, Any]:
+    """The last events, each interest with its nearest items, and the first `top` items with interest and drivers.
+
+    An event drives an item if the interest that brought the item draws on the event: the drivers are the events with the
+    largest routing weight times inner product with the item. `at_the_cut` hides the user's test events.
+    """
+    serving = Serving(pipeline.recipe, pipeline.dataset, pipeline.model, pipeline.vectors, pipeline.index)
+    served = next(serve(serving, Scope(who="row", row=row, at_the_cut=at_the_cut), diagnostics=False))
+    vectors = load_vectors(pipeline.vectors)
     history = served.encoded.items[-pipeline.model.history :]
     return {
-        "user": user,
+        "user": pipeline.dataset.users["user_id"][row],
         "events": int(served.encoded.offsets[-1]),
         "history": [_item(pipeline.dataset, int(row)) for row in history[-_HISTORY:][::-1]],
         "interests": [
@@ -48,7 +60,6 @@ def explain_user(pipeline: Pipeline, user: str, top: int) -> dict[str, Any]:
             for place, row in enumerate(served.lists.rows[0, :top])
             if row >= 0
         ],
-        "categories": len(catalog.category_names),
     }
 
 
@@ -64,14 +75,6 @@ def explanation_lines(found: dict[str, Any]) -> list[str]:
         why = ", ".join(item["driven_by"]) or "no history: popular items"
         lines.append(f"  {item['rank']:>3}. {item['title']}  ({item['category']})  interest {item['interest']}, because of: {why}")
     return lines
-
-
-def _serve_one(pipeline: Pipeline, user: str) -> ServedUsers:
-    row = int(rows_of(pipeline.dataset.users["user_id"], pl.Series([user]))[0])
-    if row < 0:
-        raise DataContractError(f"no user {user!r}", where="explain", expected="a user id of the log that passed the filters")
-    serving = Serving(pipeline.recipe, pipeline.dataset, pipeline.model, pipeline.vectors, pipeline.index)
-    return next(serve(serving, Scope(who="row", row=row), diagnostics=False))
 
 
 def _nearest(vectors: NDArray[np.float32], interest: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -92,4 +95,8 @@ def _item(dataset: Dataset, row: int) -> dict[str, Any]:
     catalog = dataset.catalog
     item_id = catalog.item_ids[row]
     names = catalog.frame["categories"][row]
-    return {"item_id": item_id, "title": catalog.titles[row] or str(item_id), "category": names[0] if names is not None and len(names) else "-"}
+    return {
+        "item_id": item_id,
+        "title": catalog.titles[row] or str(item_id),
+        "category": names[0] if names is not None and len(names) else "-",
+    }

@@ -157,4 +157,4 @@ class RandomCut(AbstractExamples):
         return Windows(torch.maximum(self.events.start[owners], end - self.length), end)
 
 
-EXAMPLES = Table("example strategy", {"prefixes": Prefixes, "random-cut": RandomCut})
+EXAMPLES: Table[type[Prefixes | RandomCut]] = Table("example strategy", {"prefixes": Prefixes, "random-cut": RandomCut})

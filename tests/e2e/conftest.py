@@ -1,0 +1,120 @@
+"""Runs through the command line, as a person would make them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """The one line that says what was wrong."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "bug" not in lines[0], self.err
+        return lines[0]
+
+
+@pytest.fixture(scope="session")
+def retrieval() -> Callable[..., Outcome]:
+    def call(*arguments: object, **environment: object) -> Outcome:
+        names = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **{name: str(value) for name, value in environment.items()}}
+        command = [sys.executable, "-m", "retrieval", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=names, check=False, timeout=300)
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated log: 300 users on 200 items."""
+    from retrieval.data.generator.generate import generate
+    from retrieval.data.generator.settings import BehaviourSettings, CatalogSettings, GeneratorSettings
+
+    folder = tmp_path_factory.mktemp("log") / "log"
+    settings = GeneratorSettings(
+        users=300,
+        items=200,
+        days=30,
+        seed=3,
+        catalog=CatalogSettings(categories=5, subcategories=4),
+        behaviour=BehaviourSettings(events_per_user=20, interests=3),
+    )
+    generate(settings, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated log in the shape of every set that recipes read from ${RETRIEVAL_DATA}."""
+    root = tmp_path_factory.mktemp("data")
+    events = pl.read_parquet(small_log / "interactions").sort("user_id", "timestamp", maintain_order=True)
+    events = events.with_columns(order=pl.int_range(pl.len()).over("user_id"))
+    folder = root / "ml-1m"
+    folder.mkdir()
+    events.select("user_id", "item_id", "order").write_parquet(folder / "interactions.parquet")
+    pl.read_parquet(small_log / "items.parquet").select("item_id", "title", "categories").write_parquet(folder / "items.parquet")
+    pl.read_parquet(small_log / "users.parquet").select("user_id").write_parquet(folder / "users.parquet")
+    return root
+
+
+@pytest.fixture(scope="session")
+def recipe(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quick recipe on the generated log."""
+    path = tmp_path_factory.mktemp("recipe") / "quick.toml"
+    path.write_text(
+        f"""
+name = "quick"
+[data]
+name = "generated"
+interactions = {{ path = "{small_log}/interactions" }}
+items = {{ path = "{small_log}/items.parquet", title = "title", categories = "categories" }}
+[model]
+name = "comirec-sa"
+dimension = 16
+interests = 3
+history = 20
+[train]
+steps = 30
+batch_size = 16
+validate_every = 10
+checkpoint_every = 10
+loss = {{ negatives = 64 }}
+optimizer = {{ learning_rate = 0.01 }}
+[recall]
+n = 50
+[evaluate]
+baselines = ["popular"]
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def workspace(retrieval: Callable[..., Outcome], recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which the quick recipe has run."""
+    path = tmp_path_factory.mktemp("workspace")
+    done = retrieval("run", recipe, "--workspace", path, "--json")
+    assert done.code == 0, done.err
+    return path

@@ -1,0 +1,132 @@
+"""Artifacts are whole or absent, and damage is found before a parser sees it."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from retrieval.core.artifacts import MANIFEST, Workspace, open_artifact
+from retrieval.core.errors import IntegrityError, ResourceError, UsageError
+
+
+def make(workspace: Workspace, artifact_id: str = "abc", text: str = "hello") -> None:
+    with workspace.create("model", artifact_id, settings={"a": 1}, inputs={"dataset": "d"}) as staged:
+        staged.path("deep/file.txt").write_text(text)
+        staged.summary["words"] = 1
+
+
+def test_a_committed_artifact_can_be_read_back(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    make(workspace)
+    artifact = workspace.find("model", "abc")
+    assert artifact is not None
+    assert artifact.file("deep/file.txt").read_text() == "hello"
+    assert artifact.summary == {"words": 1}
+    assert artifact.manifest.inputs == {"dataset": "d"}
+    assert artifact.manifest.seconds >= 0
+    assert artifact.manifest.peak_memory_bytes > 0
+
+
+def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(ZeroDivisionError), workspace.create("model", "abc", settings={}, inputs={}) as staged:
+        staged.path("a").write_text("half")
+        raise ZeroDivisionError
+    assert workspace.find("model", "abc") is None
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
+def test_a_promised_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with (
+        pytest.raises(IntegrityError, match="promised but not written: b"),
+        workspace.create("model", "x", settings={}, inputs={}) as staged,
+    ):
+        staged.path("a").write_text("there")
+        staged.path("b")
+    assert workspace.find("model", "x") is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damage_is_found_before_the_path_is_given_out(tmp_path: Path, damage: str) -> None:
+    workspace = Workspace(tmp_path)
+    make(workspace)
+    path = tmp_path / "model/abc/deep/file.txt"
+    if damage == "flip":
+        path.write_text("hellp")
+    elif damage == "truncate":
+        path.write_text("hell")
+    else:
+        path.unlink()
+    with pytest.raises(IntegrityError) as caught:
+        workspace.open("model", "abc").file("deep/file.txt")
+    assert caught.value.exit_code == 4
+    assert "file.txt" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"schema_version": 99}'])
+def test_a_damaged_manifest_is_an_integrity_error(tmp_path: Path, text: str) -> None:
+    make(Workspace(tmp_path))
+    (tmp_path / "model/abc" / MANIFEST).write_text(text)
+    with pytest.raises(IntegrityError):
+        open_artifact(tmp_path / "model/abc")
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    make(Workspace(tmp_path))
+    path = tmp_path / "model/abc" / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    with pytest.raises(IntegrityError, match="schema version 2"):
+        open_artifact(tmp_path / "model/abc")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b"])
+def test_a_file_cannot_leave_its_artifact(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="leaves"), Workspace(tmp_path).create("model", "x", settings={}, inputs={}) as staged:
+        staged.path(name)
+
+
+def test_two_writers_of_one_artifact_leave_one_whole_artifact(tmp_path: Path) -> None:
+    barrier, errors = threading.Barrier(2), []
+
+    def write() -> None:
+        try:
+            with Workspace(tmp_path).create("model", "same", settings={}, inputs={}) as staged:
+                staged.path("a").write_text("x" * 1000)
+                barrier.wait(10)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    artifact = Workspace(tmp_path).open("model", "same")
+    artifact.verify()
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
+def test_a_workspace_that_cannot_be_made_is_a_resource_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="choose a --workspace") as caught:
+        make(Workspace(tmp_path / "file" / "workspace"))
+    assert caught.value.exit_code == 6
+
+
+def test_a_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="disk is full"), Workspace(tmp_path).create("model", "x", settings={}, inputs={}) as staged:
+        staged.path("a").write_text("half")
+        raise OSError(28, "No space left on device")
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
+def test_an_id_is_found_by_its_beginning(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    make(workspace, "abc")
+    make(workspace, "abd")
+    assert workspace.open("model", "abc").id == "abc"
+    with pytest.raises(UsageError, match="2 model artifacts match 'ab'"):
+        workspace.open("model", "ab")
