@@ -84,7 +84,7 @@ def frontier(points: Sequence[FrontierPoint], across: str, up: str) -> Figure | 
         "y": [value.mean for value in vertical],
         "error_x": _error(horizontal, "--faint"),
         "error_y": _error(vertical, "--faint"),
-        "text": [f"\u03bb {point.weight:g}" + (", this run" if point.chosen else "") for point in shown],
+        "text": [f"\u03bb {point.weight:g}" for point in shown],
         "textposition": "top right",
         "line": {"color": _color(0), "width": 2},
         "marker": {
@@ -151,7 +151,7 @@ def _symbol(number: int) -> str:
 
 def _axis(title: str, **more: Any) -> Figure:
     base = {
-        "title": {"text": title},
+        "title": {"text": title, "font": {"size": 13}, "standoff": 12},
         "gridcolor": "--rule",
         "linecolor": "--rule",
         "zeroline": False,

@@ -33,7 +33,7 @@ def duration(seconds: float | None) -> str:
     """`0.3 s`, `4 min 12 s`, `2 h 05 min`."""
     if seconds is None:
         return MISSING
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

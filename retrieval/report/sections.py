@@ -30,8 +30,8 @@ def sections(content: ReportContent) -> tuple[Section, ...]:
 def _headline(results: Results) -> Section:
     systems, confidence = _ordered(results), f"{100 * results.confidence:g} %"
     reading = (
-        f"Dot: mean over users. Bar and small figures: {confidence} interval, the range the mean would stay in had other users been drawn. "
-        "Further right is better."
+        f"Means over users; the bars and the figures in small print are the {confidence} interval, the range the mean would stay in "
+        "had other users been drawn. Higher, and further right, is better; of gini lower is."
     )
     drawn = chart("headline", f"{results.primary} of every system with its interval", charts.dots(systems, results.primary))
     tables = (_metric_table(results, systems), *_difference_table(results))

@@ -1,0 +1,74 @@
+"""The plots: what plotly accepts, and what they leave out."""
+
+import json
+
+import plotly.graph_objects as go
+import pytest
+
+from retrieval.evaluation.bootstrap import Interval
+from retrieval.report import charts
+from retrieval.report.content import FrontierPoint, ReportContent, System, TrainingCurve, TrainingPoint
+
+
+def _plain(value: object) -> object:
+    """The figure with a real colour in place of the names of the page's variables."""
+    text = json.dumps(value)
+    return json.loads(
+        text.replace('"--', '"#0')
+        .replace("#0series-", "#00000")
+        .replace("#0rule", "#000000")
+        .replace("#0text", "#000000")
+        .replace("#0faint", "#000000")
+    )
+
+
+def test_plotly_accepts_every_figure(content: ReportContent) -> None:
+    systems = content.results.systems
+    made = [
+        charts.dots(systems, "recall@50"),
+        charts.over_cutoffs(systems, "recall", (10, 50)),
+        charts.frontier(content.frontier, "diversity@50", "recall@50"),
+        charts.training(content.training),
+    ]
+    assert all(figure is not None for figure in made)
+    assert [len(go.Figure(_plain(figure)).data) for figure in made] == [2, 2, 1, 2]
+
+
+def test_error_bars_end_at_the_interval() -> None:
+    system = System(name="a", role="main", metrics={"recall@10": Interval(mean=0.5, low=0.4, high=0.8)})
+    bar = charts.dots([system], "recall@10")["data"][0]["error_x"]
+    assert bar["array"] == [pytest.approx(0.3)]
+    assert bar["arrayminus"] == [pytest.approx(0.1)]
+
+
+def test_an_interval_without_ends_is_a_dot_alone() -> None:
+    system = System(name="a", role="main", metrics={"recall@10": Interval(mean=0.5)})
+    bar = charts.dots([system], "recall@10")["data"][0]["error_x"]
+    assert bar["array"] == bar["arrayminus"] == [0.0]
+
+
+def test_systems_without_a_value_are_left_out() -> None:
+    systems = [System(name="a", metrics={"recall@10": Interval(mean=None)}), System(name="b", metrics={"recall@10": Interval(mean=0.1)})]
+    assert [trace["y"] for trace in charts.dots(systems, "recall@10")["data"]] == [["b"]]
+    assert charts.dots(systems[:1], "recall@10") is None
+    assert charts.over_cutoffs(systems[:1], "recall", (10,)) is None
+
+
+def test_a_frontier_of_one_point_is_no_curve_and_more_are_in_order() -> None:
+    points = [FrontierPoint(weight=w, n=5, metrics={"recall": {"mean": 1 - w}, "diversity": {"mean": w}}) for w in (0.5, 0.0)]
+    assert charts.frontier(points[:1], "diversity@5", "recall@5") is None
+    assert charts.frontier(points, "diversity@5", "recall@5")["data"][0]["x"] == [0.0, 0.5]
+
+
+def test_training_keeps_each_curve_to_its_own_steps() -> None:
+    curve = TrainingCurve(points=(TrainingPoint(step=1, loss=3.0), TrainingPoint(step=2, validation=0.5)))
+    loss, validation = charts.training(curve)["data"]
+    assert (loss["x"], loss["y"]) == ([1], [3.0])
+    assert (validation["x"], validation["y"]) == ([2], [0.5])
+    assert charts.training(TrainingCurve(points=(TrainingPoint(step=1),))) is None
+
+
+def test_json_for_a_script_element_holds_no_mark_that_could_end_it() -> None:
+    text = charts.chart_json({"name": "</script>&\u2028\u2029"})
+    assert text == '{"name":"\\u003c/script\\u003e\\u0026\\u2028\\u2029"}'
+    assert json.loads(text) == {"name": "</script>&\u2028\u2029"}
