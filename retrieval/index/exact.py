@@ -22,8 +22,8 @@ class ExactIndex(AbstractIndex):
     """
 
     def __init__(self, vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> None:
-        super().__init__(settings, *vectors.shape)
         self.vectors = as_vectors(vectors, "item vectors")
+        super().__init__(settings, *self.vectors.shape)
 
     @property
     def is_exact(self) -> bool:

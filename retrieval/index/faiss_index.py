@@ -1,5 +1,6 @@
 """FAISS behind the search contract: any factory string, inner product throughout."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ from retrieval.index.settings import IndexSettings
 
 GPU_MAX_RESULTS = 2048
 _log = get_logger("index")
+# FAISS divides by zero lists, links or codes, aborts, or never returns.
+_DEGENERATE = re.compile(r"[A-Za-z]0+(?!\d)|(?:HNSW|NSG)0*1(?!\d)")
+_GRAPH = re.compile(r"(?:^|,)(?:HNSW|NSG)")
 
 
 class FaissIndex(AbstractIndex):
-    """A trained and filled FAISS index, on a GPU when the settings and the library allow it."""
+    """A trained and filled FAISS index, on a GPU when the settings, the library and the kind of index allow it."""
 
     def __init__(self, index: Any, settings: IndexSettings) -> None:
         super().__init__(settings, int(index.ntotal), int(index.d))
         self._faiss = faiss_library()
         self._exact = isinstance(index, self._faiss.IndexFlat)
-        self._on_gpu = _wants_gpu(settings)
-        self._index = _to_gpu(self._faiss, index) if self._on_gpu else index
+        self._index = _placed(self._faiss, index, settings)
+        self._on_gpu = self._index is not index
         self._tune(index)
 
     @property
@@ -47,7 +51,7 @@ class FaissIndex(AbstractIndex):
         space = self._faiss.GpuParameterSpace() if self._on_gpu else self._faiss.ParameterSpace()
         if self._faiss.try_extract_index_ivf(index) is not None:
             space.set_index_parameter(self._index, "nprobe", self._nprobe(index))
-        elif "HNSW" in type(index).__name__:
+        elif isinstance(self._faiss.downcast_index(getattr(index, "index", index)), self._faiss.IndexHNSW):
             space.set_index_parameter(self._index, "efSearch", self.settings.ef_search)
 
     def _nprobe(self, index: Any) -> int:
@@ -73,7 +77,7 @@ class FaissIndex(AbstractIndex):
 
 
 def build_faiss(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> FaissIndex:
-    """Train on a seeded sample and add every vector.
+    """Train on a seeded sample and add every vector; a graph is built by one thread, because several link it differently each time.
 
     Raises:
         UsageError: the factory string is unknown, or there are too few vectors to train it.
@@ -82,7 +86,7 @@ def build_faiss(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) ->
     faiss = faiss_library()
     vectors = as_vectors(vectors, "item vectors")
     index = _make(faiss, vectors.shape[1], settings)
-    faiss.omp_set_num_threads(settings.threads or available_threads())
+    faiss.omp_set_num_threads(1 if _GRAPH.search(settings.factory) else settings.threads or available_threads())
     try:
         if not index.is_trained:
             index.train(_training_sample(vectors, settings))
@@ -111,14 +115,20 @@ def read_faiss(path: Path, settings: IndexSettings) -> FaissIndex:
 
 
 def _make(faiss: Any, dimension: int, settings: IndexSettings) -> Any:
+    if _DEGENERATE.search(settings.factory):
+        raise _cannot_make("a count in it is too small", dimension, settings)
     try:
         return faiss.index_factory(dimension, settings.factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise UsageError(
-            f"factory = '{settings.factory}' cannot be built for {dimension} dimensions: {_reason(error)}",
-            where="index",
-            remedy="try Flat, IVF1024,Flat, IVF1024,SQ8 or HNSW32",
-        ) from None
+        raise _cannot_make(_reason(error), dimension, settings) from None
+
+
+def _cannot_make(reason: str, dimension: int, settings: IndexSettings) -> UsageError:
+    return UsageError(
+        f"factory = '{settings.factory}' cannot be built for {dimension} dimensions: {reason}",
+        where="index",
+        remedy="try Flat, IVF1024,Flat, IVF1024,SQ8 or HNSW32",
+    )
 
 
 def _training_sample(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> Float32[np.ndarray, "m d"]:
@@ -138,22 +148,25 @@ def _cannot_build(error: RuntimeError, count: int, settings: IndexSettings) -> E
     )
 
 
-def _wants_gpu(settings: IndexSettings) -> bool:
+def _placed(faiss: Any, index: Any, settings: IndexSettings) -> Any:
+    """The index itself, or its copy on the GPUs; `auto` says which and why, `gpu` takes no other answer."""
+    if settings.device == "cpu":
+        return index
     found = gpu_count()
-    if settings.device == "gpu" and not found:
-        raise ResourceError(
-            "this FAISS sees no GPU", where="index.device = 'gpu'", remedy="pip install multi-interest-retrieval[gpu] or device = 'auto'"
-        )
+    placed, why = _on_gpus(faiss, index, found) if found else (index, "this FAISS sees no GPU")
+    if settings.device == "gpu" and placed is index:
+        raise ResourceError(why, where="index.device = 'gpu'", remedy="pip install multi-interest-retrieval[gpu] or device = 'auto'")
     if settings.device == "auto":
-        _log.info("index device", device="gpu" if found else "cpu", why=f"this FAISS sees {found} GPUs")
-    return bool(found) and settings.device != "cpu"
+        _log.info("index device", device="cpu" if placed is index else "gpu", why=why)
+    return placed
 
 
-def _to_gpu(faiss: Any, index: Any) -> Any:
+def _on_gpus(faiss: Any, index: Any, found: int) -> tuple[Any, str]:
     try:
-        return faiss.index_cpu_to_all_gpus(index) if gpu_count() > 1 else faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+        copy = faiss.index_cpu_to_all_gpus(index) if found > 1 else faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     except RuntimeError as error:
-        raise ResourceError(f"this index cannot live on a GPU: {_reason(error)}", where="index.device", remedy="device = 'cpu'") from None
+        return index, f"this kind of index cannot live on a GPU: {_reason(error)}"
+    return copy, f"this FAISS sees {found} GPUs"
 
 
 def _reason(error: BaseException) -> str:

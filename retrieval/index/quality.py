@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float32
 
-from retrieval.core.errors import QualityGateError
+from retrieval.core.errors import QualityGateError, UsageError
 from retrieval.index.abstract import AbstractIndex
 from retrieval.index.exact import ExactIndex
 
@@ -15,7 +15,12 @@ def measure_recall(index: AbstractIndex, exact: ExactIndex, queries: Float32[np.
 
     A hit is an item whose inner product reaches the exact n-th one (to 1e-5 of the largest): items of equal score
     are as good as each other, so an exact index reaches 1 on any data.
+
+    Raises:
+        UsageError: there is no query.
     """
+    if len(queries) == 0:
+        raise UsageError("no queries to measure the index by", where="index", expected="at least one")
     n = min(n, exact.count, index.max_results)
     wanted = exact.search(queries, n).scores
     found = index.search(queries, n).rows

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from retrieval.core.errors import IntegrityError
+from retrieval.core.errors import IntegrityError, ResourceError
 from retrieval.core.tables import Table
 from retrieval.index.abstract import AbstractIndex, as_vectors
 from retrieval.index.exact import ExactIndex
@@ -14,8 +14,17 @@ from retrieval.index.faiss_index import build_faiss, read_faiss
 from retrieval.index.settings import IndexSettings
 
 Builder = Callable[[Float32[np.ndarray, "n d"], IndexSettings], AbstractIndex]
-INDEXES: Table[Builder] = Table("index", {"exact": ExactIndex, "faiss": build_faiss})
 _NUMPY_MAGIC = b"\x93NUMPY"
+
+
+def _exact(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> ExactIndex:
+    if settings.device == "gpu":
+        remedy = "factory = 'Flat' or device = 'auto'"
+        raise ResourceError("exact search runs on the CPU only", where="index.device = 'gpu'", remedy=remedy)
+    return ExactIndex(vectors, settings)
+
+
+INDEXES: Table[Builder] = Table("index", {"exact": _exact, "faiss": build_faiss})
 
 
 def build_index(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> AbstractIndex:
@@ -65,4 +74,4 @@ def _read_exact(path: Path, settings: IndexSettings) -> ExactIndex:
         raise IntegrityError(f"is no readable matrix: {error}", where=path, remedy="build the index again") from None
     if vectors.dtype != np.float32 or vectors.ndim != 2:
         raise IntegrityError(f"holds {vectors.dtype}{list(vectors.shape)}", where=path, expected="a float32 matrix")
-    return ExactIndex(vectors, settings)
+    return _exact(vectors, settings)
