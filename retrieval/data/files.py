@@ -156,10 +156,11 @@ def _matching(pattern: Path) -> list[InputFile]:
     if fixed == len(parts):
         return []
     root = Path(*parts[:fixed])
-    paths = sorted(root.glob(str(Path(*parts[fixed:]))))
-    files = [file for path in paths if path.is_file() and (file := _as_input(path, root)) is not None]
-    # A pattern such as data/** names the files and the folders that hold them: each file counts once.
-    return files or [file for path in paths if path.is_dir() for file in _inside(path, root)]
+    paths = [path for path in sorted(root.glob(str(Path(*parts[fixed:])))) if not _hidden(path.relative_to(root))]
+    found = [file for path in paths for file in (_inside(path, root) if path.is_dir() else [_as_input(path, root)])]
+    # A pattern such as data/** names folders and what lies in them: each file counts once.
+    unique = {file.path: file for file in found if file is not None}
+    return [unique[path] for path in sorted(unique)]
 
 
 def _as_input(path: Path, root: Path) -> InputFile | None:

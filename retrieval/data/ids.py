@@ -148,17 +148,19 @@ class TextEncoder:
     """Text ids by a table of categories that lives as long as the encoder."""
 
     def __init__(self) -> None:
-        self._categories = pl.Categories.random("retrieval-ids", physical=pl.UInt32)
+        self._type = pl.Categorical(pl.Categories.random("retrieval-ids", physical=pl.UInt32))
+        # polars forgets the table with the last column of its type, and would give the same codes to other ids.
+        self._alive = pl.Series("id", [], dtype=self._type)
         self._used = 0
 
     def encode(self, ids: pl.Series) -> NDArray[np.int32]:
-        codes = ids.cast(pl.Categorical(self._categories)).to_physical().to_numpy().astype(np.int32)
+        codes = ids.cast(self._type).to_physical().to_numpy().astype(np.int32)
         self._used = max(self._used, int(codes.max(initial=-1)) + 1)
         return codes
 
     def ids(self) -> pl.Series:
         codes = pl.Series("id", np.arange(self._used, dtype=np.uint32))
-        return codes.cat.to(pl.Categorical(self._categories)).cast(pl.String)
+        return codes.cat.to(self._type).cast(pl.String)
 
     def __len__(self) -> int:
         return self._used
