@@ -137,8 +137,8 @@ def _error(values: Sequence[Interval], color: str) -> Figure:
 
 
 def _label(name: str) -> str:
-    """Plotly reads text as a kind of HTML; a name must stay a name."""
-    return html.escape(name, quote=False)
+    """Plotly reads text as a kind of HTML, and between dollars as TeX; a name must stay a name."""
+    return html.escape(name, quote=False).replace("$", "&#36;")
 
 
 def _color(number: int) -> str:

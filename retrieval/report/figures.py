@@ -25,8 +25,8 @@ def count(value: int | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """`25.1 %` of a share between 0 and 1."""
-    return MISSING if value is None else f"{100 * value:.1f} %"
+    """`25.1 %` of a share between 0 and 1; the space never breaks."""
+    return MISSING if value is None else f"{100 * value:.1f}\u00a0%"
 
 
 def duration(seconds: float | None) -> str:

@@ -31,7 +31,7 @@ def _headline(results: Results) -> Section:
     systems, confidence = _ordered(results), f"{100 * results.confidence:g} %"
     reading = (
         f"Means over users; the bars and the figures in small print are the {confidence} interval, the range the mean would stay in "
-        "had other users been drawn. Higher, and further right, is better; of gini lower is."
+        "had other users been drawn. Higher, and further right, is better, except for gini."
     )
     drawn = chart("headline", f"{results.primary} of every system with its interval", charts.dots(systems, results.primary))
     tables = (_metric_table(results, systems), *_difference_table(results))

@@ -100,7 +100,7 @@ def interest_state(health: Sequence[HealthFigure]) -> str:
     if not judged:
         return "whether the interests are alive was not measured"
     if not bad:
-        return f"the interests are alive (all {len(judged)} judged figures are in their good range)"
+        return f"the interests are alive ({len(judged)} of {len(judged)} judged figures in their good range)"
     state = "collapsed" if 2 * len(bad) > len(judged) else "only partly alive"
     return f"the interests are {state} (out of range: {_and([f'{figure.label} {figures.decimal(figure.value)}' for figure in bad])})"
 

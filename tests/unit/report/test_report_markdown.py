@@ -82,7 +82,7 @@ def test_health_is_judged_by_its_bounds(figure: HealthFigure, expected: bool | N
         (figures.signed(0.0), "0.0000"),
         (figures.signed(None), "-"),
         (figures.count(1000209), "1,000,209"),
-        (figures.percent(0.251), "25.1 %"),
+        (figures.percent(0.251), "25.1\u00a0%"),
         (figures.duration(0.34), "0.3 s"),
         (figures.duration(59.99), "1 min 00 s"),
         (figures.duration(252.0), "4 min 12 s"),

@@ -23,7 +23,7 @@ def _curve(*points: tuple[float, float, float]) -> list[FrontierPoint]:
 
 def test_quality_names_the_share_the_interval_and_the_users() -> None:
     sentence = quality(_results())
-    assert sentence.startswith("sa finds 25.0 % of the items")
+    assert sentence.startswith("sa finds 25.0\u00a0% of the items")
     assert "recall@50 0.2500, 95 % interval 0.2400 to 0.2600 over 604 users" in sentence
 
 
