@@ -1,0 +1,162 @@
+"""What is particular to FAISS: factory strings, tuning, sampling, GPUs, files and the library itself."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from retrieval.core.errors import IntegrityError, ResourceError, UsageError
+from retrieval.index import faiss_index, faiss_library
+from retrieval.index.faiss_index import build_faiss, read_faiss
+from retrieval.index.settings import IndexSettings
+from retrieval.index.table import build_index, read_index
+
+VECTORS = np.random.default_rng(0).normal(size=(600, 16)).astype(np.float32)
+
+
+def settings_for(factory: str, **changes) -> IndexSettings:
+    return IndexSettings(factory=factory, **{"device": "cpu", "threads": 1, **changes})
+
+
+@pytest.mark.parametrize(
+    "factory", ["Flatt", "flat", "Exact", "IVF16", "PQ7", "LSH", "IVF-3,Flat", "IVF99999999999999,Flat", "IVF16,Flat,Nothing", " "]
+)
+def test_an_unknown_factory_string_is_a_usage_error_of_one_line(factory):
+    with pytest.raises(UsageError, match="cannot be built for 16 dimensions") as caught:
+        build_index(VECTORS, settings_for(factory))
+    assert factory in caught.value.what
+    assert "try Flat" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "/project/" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factory", ["IVF0,Flat", "HNSW0", "HNSW1", "HNSW01,Flat", "NSG0", "PQ0", "PQ4x0", "IVF16_HNSW0,Flat"])
+def test_counts_that_would_abort_the_process_are_refused(factory):
+    with pytest.raises(UsageError, match="too small"):
+        build_index(VECTORS, settings_for(factory))
+
+
+@pytest.mark.parametrize("factory", ["IVF10,Flat", "HNSW10", "PCA8,Flat", "IVF4,PQ4x4fs,RFlat"])
+def test_counts_that_only_hold_a_zero_or_one_are_fine(factory):
+    assert build_index(VECTORS, settings_for(factory)).search(VECTORS[:2], 5).rows.shape == (2, 5)
+
+
+@pytest.mark.parametrize(("factory", "sample"), [("IVF601,Flat", 0), ("IVF64,Flat", 63), ("IDMap,Flat", 0)])
+def test_what_cannot_be_trained_or_filled_is_a_usage_error(factory, sample):
+    with pytest.raises(UsageError, match="cannot be trained on") as caught:
+        build_index(VECTORS, settings_for(factory, train_sample=sample))
+    assert str(min(600, sample or 600)) in caught.value.what
+
+
+def test_more_probes_find_more_and_all_of_them_find_everything():
+    exact = build_index(VECTORS, settings_for("exact")).search(VECTORS[:50], 10).rows.tolist()
+    shares = []
+    for nprobe in (1, 4, 1000):
+        found = build_index(VECTORS, settings_for("IVF16,Flat", nprobe=nprobe)).search(VECTORS[:50], 10).rows.tolist()
+        shares.append(np.mean([len(set(a) & set(b)) for a, b in zip(exact, found, strict=True)]) / 10)
+    assert shares[0] < shares[1] < shares[2] == 1.0
+
+
+@pytest.mark.parametrize("factory", ["HNSW4", "PCAR16,HNSW4"])
+def test_a_longer_queue_of_a_graph_finds_more(factory):
+    vectors = np.random.default_rng(1).normal(size=(3000, 16)).astype(np.float32)
+    exact = build_index(vectors, settings_for("exact")).search(vectors[:50], 10).rows.tolist()
+    shares = []
+    for ef_search in (1, 512):
+        found = build_index(vectors, settings_for(factory, ef_search=ef_search)).search(vectors[:50], 10).rows.tolist()
+        shares.append(np.mean([len(set(a) & set(b)) for a, b in zip(exact, found, strict=True)]) / 10)
+    assert shares[0] + 0.05 < shares[1]
+
+
+def test_an_index_is_tuned_by_the_settings_it_is_read_with(tmp_path):
+    path = tmp_path / "index.faiss"
+    build_index(VECTORS, settings_for("IVF16,Flat", nprobe=1)).write(path)
+    one, all_of_them = (
+        read_index(path, settings_for("IVF16,Flat", nprobe=nprobe), count=600, dimension=16).search(VECTORS[:50], 10).scores
+        for nprobe in (1, 16)
+    )
+    assert (one.sum(axis=1) <= all_of_them.sum(axis=1)).all()
+    assert one.sum() < all_of_them.sum()
+
+
+def test_training_looks_at_a_seeded_sample(tmp_path):
+    contents = []
+    for number, sample in enumerate((200, 200, 0)):
+        build_index(VECTORS, settings_for("IVF4,Flat", train_sample=sample)).write(tmp_path / str(number))
+        contents.append((tmp_path / str(number)).read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_an_index_that_no_gpu_takes_stays_on_the_cpu_under_auto_and_fails_under_gpu(monkeypatch):
+    class Library:
+        StandardGpuResources = staticmethod(lambda: None)
+
+        def index_cpu_to_gpu(self, *_):
+            raise RuntimeError("Error in f at a.cpp:1: Error: 'x' failed: This index type is not implemented on GPU")
+
+    index = build_faiss(VECTORS, settings_for("HNSW8"))._index
+    monkeypatch.setattr(faiss_index, "gpu_count", lambda: 1)
+    placed = faiss_index._placed(Library(), index, settings_for("HNSW8", device="auto"))
+    assert placed is index
+    with pytest.raises(ResourceError, match="not implemented on GPU"):
+        faiss_index._placed(Library(), index, settings_for("HNSW8", device="gpu"))
+
+
+def test_something_that_is_no_index_is_refused(tmp_path):
+    path = tmp_path / "index.faiss"
+    path.write_bytes(b"IxFI" + os.urandom(64))
+    with pytest.raises(IntegrityError, match="no readable FAISS index"):
+        read_faiss(path, settings_for("Flat"))
+
+
+def test_a_damaged_length_does_not_make_faiss_allocate(tmp_path):
+    path = tmp_path / "index.faiss"
+    build_index(VECTORS, settings_for("Flat")).write(path)
+    content = bytearray(path.read_bytes())
+    # The length of the vectors stands just before them: 600 x 16 numbers become 2^40.
+    position = len(content) - VECTORS.nbytes - 8
+    assert int.from_bytes(content[position : position + 8], "little") in {VECTORS.size, VECTORS.nbytes}
+    content[position : position + 8] = (1 << 40).to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match="no readable FAISS index"):
+        read_faiss(path, settings_for("Flat"))
+
+
+def test_a_file_that_cannot_be_written_is_a_resource_error(tmp_path):
+    with pytest.raises(ResourceError):
+        build_index(VECTORS, settings_for("Flat")).write(tmp_path / "no" / "folder" / "index.faiss")
+
+
+@pytest.fixture
+def fresh_library():
+    faiss_library.faiss_library.cache_clear()
+    yield
+    faiss_library.faiss_library.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_library")
+def test_two_builds_of_faiss_over_each_other_are_named(monkeypatch):
+    monkeypatch.setattr(faiss_library, "_is_installed", lambda name: name in {"faiss-cpu", "faiss-gpu"})
+    with pytest.raises(ResourceError, match=r"faiss-cpu and faiss-gpu overwrite each other.*pip uninstall"):
+        faiss_library.faiss_library()
+
+
+@pytest.mark.usefixtures("fresh_library")
+@pytest.mark.parametrize(("installed", "reason"), [([], "is not installed"), (["faiss-cpu"], "does not load")])
+def test_a_faiss_that_is_missing_or_broken_is_a_resource_error(monkeypatch, installed, reason):
+    monkeypatch.setattr(faiss_library, "installed_packages", lambda: installed)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ResourceError, match=f"FAISS {reason}.*index.factory = 'exact'"):
+        faiss_library.faiss_library()
+
+
+def test_exact_search_needs_no_faiss(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    faiss_library.faiss_library.cache_clear()
+    try:
+        build_index(VECTORS, settings_for("exact")).write(tmp_path / "index")
+        hits = read_index(tmp_path / "index", settings_for("exact"), count=600, dimension=16).search(VECTORS[:2], 3)
+    finally:
+        faiss_library.faiss_library.cache_clear()
+    assert hits.rows.shape == (2, 3)
