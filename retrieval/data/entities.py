@@ -7,7 +7,7 @@ import polars as pl
 from retrieval.core.errors import DataContractError
 from retrieval.data.columns import Sort, Source
 from retrieval.data.contract import first_broken, id_rules
-from retrieval.data.files import reading
+from retrieval.data.files import reading, whole
 from retrieval.data.ids import IdKind, id_column
 from retrieval.data.quarantine import Quarantine
 from retrieval.data.settings import ContractSettings, FieldKind, ItemSource, UserSource
@@ -58,7 +58,7 @@ class EntityReader:
             values |= {f"listed_{name}": self._field(name, kind, sorts[name]) for name, kind in listed.items()}
             values |= {new: self._text(name, sorts[name]) for name, new in texts.items()}
             with reading(file.path):
-                raw.append(file.scan().select(self.source.columns).collect())
+                raw.append(whole(file, self.source.columns))
                 frames.append(raw[-1].select(**self._checked_id(sorts), **values))
         return self._without_bad(pl.concat(raw, how="vertical_relaxed"), pl.concat(frames), list(fields))
 

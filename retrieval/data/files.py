@@ -83,13 +83,21 @@ def batches(file: InputFile, columns: list[str]) -> Iterator[pl.DataFrame]:
         DataContractError: the file is damaged.
     """
     with reading(file.path):
-        frames = iter(file.scan().select(columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True))
+        # polars overlooks a CSV row with too many fields when it is asked for some columns only.
+        rows = file.scan().select(columns) if file.format == "parquet" else file.scan()
+        frames = iter(rows.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True))
     while True:
         with reading(file.path):
             frame = next(frames, None)
         if frame is None:
             return
-        yield frame
+        yield frame.select(columns)
+
+
+def whole(file: InputFile, columns: list[str]) -> pl.DataFrame:
+    """All rows of a file at once, for tables that are small beside the log. Raises as `batches`."""
+    empty = file.schema().to_frame().select(columns)
+    return pl.concat([empty, *batches(file, columns)])
 
 
 def row_count(files: list[InputFile]) -> int:

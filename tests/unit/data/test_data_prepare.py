@@ -148,7 +148,7 @@ def test_wrong_types_in_a_csv_are_quarantined(bench: Any, log: Log) -> None:
 
 
 def test_too_many_bad_rows_stop_the_run_and_can_be_found(bench: Any, log: Log) -> None:
-    with pytest.raises(DataContractError, match="2 of 12 rows break the contract .null_user 2.") as caught:
+    with pytest.raises(DataContractError, match=r"2 of 12 rows break the contract .null_user 2.") as caught:
         bench(log(user_id=[None, None, *[1] * 10]))
     assert caught.value.exit_code == 3
     assert str(bench.rescue) in str(caught.value)
@@ -158,7 +158,7 @@ def test_too_many_bad_rows_stop_the_run_and_can_be_found(bench: Any, log: Log) -
 
 def test_milliseconds_declared_as_seconds_are_refused_with_advice(bench: Bench, log: Log) -> None:
     frame = log().with_columns(pl.col("timestamp") * 1000)
-    with pytest.raises(DataContractError, match="late_time 12.*set time_unit"):
+    with pytest.raises(DataContractError, match=r"late_time 12.*set time_unit"):
         bench(frame, source={"time_unit": "seconds"})
 
 
@@ -169,20 +169,20 @@ def test_times_outside_the_declared_range_are_bad(bench: Bench, log: Log) -> Non
 
 @pytest.mark.parametrize("dtype", [pl.Boolean, pl.List(pl.Int64), pl.Date])
 def test_a_column_that_cannot_be_an_id_is_refused(bench: Bench, log: Log, dtype: Any) -> None:
-    with pytest.raises(DataContractError, match="'user_id' has the wrong type"):
+    with pytest.raises(DataContractError, match=r"'user_id' has the wrong type"):
         bench(log().with_columns(user_id=pl.lit(None, dtype)))
 
 
 def test_a_unit_that_contradicts_the_column_is_refused(bench: Bench, log: Log) -> None:
-    with pytest.raises(DataContractError, match="holds datetimes, but the time unit is 'seconds'"):
+    with pytest.raises(DataContractError, match=r"holds datetimes, but the time unit is 'seconds'"):
         bench(log().with_columns(timestamp=pl.from_epoch("timestamp")), source={"time_unit": "seconds"})
-    with pytest.raises(DataContractError, match="holds numbers, but the time unit is 'datetime'"):
+    with pytest.raises(DataContractError, match=r"holds numbers, but the time unit is 'datetime'"):
         bench(log(), source={"time_unit": "datetime"})
 
 
 def test_ids_of_two_types_are_refused(bench: Any, log: Log) -> None:
     items = bench.write({"item_id": ["10", "20"]}, "items.parquet")
-    with pytest.raises(DataContractError, match="integers in .* and text in"):
+    with pytest.raises(DataContractError, match=r"integers in .* and text in"):
         bench(log(), items={"path": items})
 
 
@@ -196,7 +196,7 @@ def test_an_unknown_column_suggests_and_lists(bench: Bench, log: Log) -> None:
 def test_a_later_file_without_a_column_is_drift(bench: Any, log: Log) -> None:
     bench.write(log(), "log/a.parquet")
     bench.write(log().rename({"item_id": "sku"}), "log/b.parquet")
-    with pytest.raises(DataContractError, match="schema drift: lacks item_id, has sku instead"):
+    with pytest.raises(DataContractError, match=r"schema drift: lacks item_id, has sku instead"):
         bench(str(bench.folder / "log"))
 
 
@@ -208,12 +208,12 @@ def test_integer_widths_may_differ_between_files(bench: Any, log: Log) -> None:
 
 @pytest.mark.parametrize("name", ["log.parquet", "log.csv"])
 def test_an_empty_log_is_refused(bench: Any, log: Log, name: str) -> None:
-    with pytest.raises(DataContractError, match="the log is empty"):
+    with pytest.raises(DataContractError, match=r"the log is empty"):
         bench(bench.write(log().clear(), name))
 
 
 def test_a_missing_path_is_a_usage_error(bench: Any) -> None:
-    with pytest.raises(UsageError, match="no such file or folder.*check data.interactions.path"):
+    with pytest.raises(UsageError, match=r"no such file or folder.*check data.interactions.path"):
         bench(str(bench.folder / "nowhere"))
 
 
@@ -244,7 +244,7 @@ def test_ids_near_the_end_of_the_range(bench: Bench, log: Log) -> None:
 
 def test_exact_duplicates(bench: Bench, log: Log) -> None:
     doubled = pl.concat([log(), log().head(1), log().head(1)])
-    with pytest.raises(DataContractError, match="duplicate 2"):
+    with pytest.raises(DataContractError, match=r"duplicate 2"):
         bench(doubled)
     dropped = bench(doubled, contract={"duplicates": "drop"})
     assert quarantine(dropped)["row"].to_list() == [12, 13]
@@ -298,7 +298,7 @@ def test_kinds_are_filtered_and_weighted(bench: Bench, log: Log) -> None:
 
 
 def test_filters_that_leave_nothing_are_refused(bench: Bench, log: Log) -> None:
-    with pytest.raises(DataContractError, match="no event is left"):
+    with pytest.raises(DataContractError, match=r"no event is left"):
         bench(log(), filters={"min_user_events": 5})
 
 

@@ -9,7 +9,7 @@ LOG = {"name": "x", "interactions": {"path": "log.parquet"}}
 
 
 def test_an_unknown_setting_suggests_the_near_one() -> None:
-    with pytest.raises(UsageError, match="unknown setting 'filters.min_user_event'; did you mean 'min_user_events'"):
+    with pytest.raises(UsageError, match=r"unknown setting 'filters.min_user_event'; did you mean 'min_user_events'"):
         parse_settings(DataSettings, LOG | {"filters": {"min_user_event": 5}}, "recipe")
 
 
@@ -22,12 +22,12 @@ def test_values_that_break_their_rule_are_refused(values: dict[str, object]) -> 
 
 
 def test_filters_on_kinds_need_the_column_of_kinds() -> None:
-    with pytest.raises(UsageError, match="interactions.kind"):
+    with pytest.raises(UsageError, match=r"interactions.kind"):
         parse_settings(DataSettings, LOG | {"filters": {"kinds": ["buy"]}}, "recipe")
 
 
 def test_cuts_come_in_pairs() -> None:
-    with pytest.raises(UsageError, match="go together"):
+    with pytest.raises(UsageError, match=r"go together"):
         parse_settings(SplitSettings, {"protocol": "global-time", "valid_from": 10}, "recipe")
 
 
