@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Int32
 from numba import njit
 
+from retrieval.core.errors import UsageError
 from retrieval.index.threads import over_chunks
 from retrieval.recall.pools import Lists, Pools
 
@@ -30,9 +31,14 @@ def category_greedy(
 
     categories: int32[N], -1 for none. lambda_: at least 0, on the scores' scale, or in standard deviations of the user's
     pool when scale_free (a pool of equal scores counts as having a deviation of 1).
+
+    Raises:
+        UsageError: lambda_ is negative or not finite: the merge is the greedy from 0 on only.
     """
+    if not 0 <= lambda_ < math.inf:
+        raise UsageError(f"lambda = {lambda_}", where="category_greedy", expected="0 or more")
     users = len(pools.rows)
-    lists = Lists(np.full((users, n), -1, np.int64), np.full((users, n), -np.inf, np.float32), np.full((users, n), -1, np.int32))
+    lists = Lists.empty(users, n)
     codes = int(categories.max(initial=-1)) + 1
     source, target = (pools.rows, pools.scores, pools.interest), (lists.rows, lists.scores, lists.interest)
     over_chunks(_greedy_users, users, threads, source, categories, codes, (float(lambda_), scale_free), target)

@@ -18,24 +18,28 @@ _NO_ROW = np.iinfo(np.int64).max
 
 @njit(cache=True, nogil=True)
 def dot(left: Array, right: Array) -> float:
-    """The float64 inner product of two float32 vectors in a fixed order: four lanes, then their sum, then the rest."""
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    """The inner product of a float32 and a float64 vector in a fixed order: eight lanes, their sum in pairs, then the rest."""
+    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     size = left.shape[0]
-    whole = size - size % 4
-    for i in range(0, whole, 4):
-        a += np.float64(left[i]) * np.float64(right[i])
-        b += np.float64(left[i + 1]) * np.float64(right[i + 1])
-        c += np.float64(left[i + 2]) * np.float64(right[i + 2])
-        d += np.float64(left[i + 3]) * np.float64(right[i + 3])
-    total = (a + b) + (c + d)
+    whole = size - size % 8
+    for i in range(0, whole, 8):
+        a += np.float64(left[i]) * right[i]
+        b += np.float64(left[i + 1]) * right[i + 1]
+        c += np.float64(left[i + 2]) * right[i + 2]
+        d += np.float64(left[i + 3]) * right[i + 3]
+        e += np.float64(left[i + 4]) * right[i + 4]
+        f += np.float64(left[i + 5]) * right[i + 5]
+        g += np.float64(left[i + 6]) * right[i + 6]
+        h += np.float64(left[i + 7]) * right[i + 7]
+    total = ((a + e) + (c + g)) + ((b + f) + (d + h))
     for i in range(whole, size):
-        total += np.float64(left[i]) * np.float64(right[i])
+        total += np.float64(left[i]) * right[i]
     return total
 
 
 @njit(cache=True, nogil=True)
 def best_interest(vector: Array, interests: Array, valid: Array) -> tuple[np.float32, int]:
-    """The score of an item and the interest that gives it; the lowest interest wins a tie."""
+    """The score of an item float32[D] and which of interests float64[K, D] gives it; the lowest wins a tie."""
     best, winner = np.float32(-np.inf), -1
     for interest in range(interests.shape[0]):
         if valid[interest]:
@@ -134,10 +138,10 @@ def merge_users(
 ) -> None:
     """Fill the pools of users members[start:stop].
 
-    hits: rows int64[Q, m], scores float32[Q, m], queries int64[G, K] (-1: not searched). batch: interests, valid, seen
-    offsets, seen items. catalog: vectors float32[N, D], blocked bool[N]. keep: rows re-scored a user. slack float64[G]:
-    how far an index score may lie below the true one; +inf for an index that promises nothing. settled bool[G]: whether
-    the pool is full and nothing left out can belong in it.
+    hits: rows int64[Q, m], scores float32[Q, m], queries int64[G, K] (-1: not searched). batch: interests
+    float64[B, K, D] with float32 values, valid, seen offsets, seen items. catalog: vectors float32[N, D], blocked
+    bool[N]. keep: rows re-scored a user. slack float64[G]: how far an index score may lie below the true one; +inf for
+    an index that promises nothing. settled bool[G]: whether the pool is full and nothing left out can belong in it.
     """
     hit_rows, hit_scores, queries = hits
     interests, valid, offsets, seen = batch

@@ -19,7 +19,10 @@ def _greedy(pools: Pools, categories: Int32[np.ndarray, "n"], settings: RecallSe
 
 def _top(pools: Pools, categories: Int32[np.ndarray, "n"], settings: RecallSettings) -> Lists:
     del categories
-    return Lists(pools.rows[:, : settings.n], pools.scores[:, : settings.n], pools.interest[:, : settings.n])
+    lists, width = Lists.empty(len(pools.rows), settings.n), min(settings.n, pools.rows.shape[1])
+    for target, source in ((lists.rows, pools.rows), (lists.scores, pools.scores), (lists.interest, pools.interest)):
+        target[:, :width] = source[:, :width]
+    return lists
 
 
 LIST_BUILDERS: Table[ListBuilder] = Table("list builder", {"category_greedy": _greedy, "top": _top})

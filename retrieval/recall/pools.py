@@ -1,10 +1,9 @@
 """The types between search and lists; B users of a batch, K interests, D dimensions, P and n candidates a user."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, Integer
+from jaxtyping import Float32, Int32, Int64, Integer
 
 
 @dataclass(frozen=True)
@@ -18,30 +17,6 @@ class Seen:
     def nothing(cls, users: int) -> "Seen":
         """No user has seen anything."""
         return cls(np.zeros(users + 1, dtype=np.int64), np.empty(0, dtype=np.int32))
-
-    def part(self, start: int, stop: int) -> "Seen":
-        """The same for users start..stop-1 of the batch."""
-        offsets = self.offsets[start : stop + 1]
-        return Seen(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
-
-
-@dataclass(frozen=True)
-class UserBatch:
-    """What an encoder says about a batch of users.
-
-    users: user rows. interests: float32[B, K, D], of which valid bool[B, K] may be searched.
-    """
-
-    users: Int64[np.ndarray, "b"]
-    interests: Float32[np.ndarray, "b k d"]
-    valid: Bool[np.ndarray, "b k"]
-    seen: Seen
-
-    def parts(self, size: int) -> Iterator["UserBatch"]:
-        """The batch in pieces of at most `size` users."""
-        for start in range(0, len(self.users), size):
-            stop = min(start + size, len(self.users))
-            yield UserBatch(self.users[start:stop], self.interests[start:stop], self.valid[start:stop], self.seen.part(start, stop))
 
 
 @dataclass(frozen=True)
@@ -70,3 +45,9 @@ class Lists:
     rows: Int64[np.ndarray, "b n"]
     scores: Float32[np.ndarray, "b n"]
     interest: Int32[np.ndarray, "b n"]
+
+    @classmethod
+    def empty(cls, users: int, size: int) -> "Lists":
+        """Lists without an item, to be filled."""
+        pools = Pools.empty(users, size)
+        return cls(pools.rows, pools.scores, pools.interest)

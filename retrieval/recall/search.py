@@ -7,7 +7,7 @@ threads and the history lengths of the others.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.index.abstract import AbstractIndex, as_vectors
@@ -19,6 +19,8 @@ _DEEPER = 4
 _SMALLEST_ALLOWANCE = 16
 # Past this share of the catalog a sorted answer costs more than one scan.
 _LARGEST_SHARE = 8
+# Hits held at once, 12 bytes each: deep searches take the users in smaller groups.
+_MOST_HITS = 1 << 23
 
 
 class InterestSearch:
@@ -46,15 +48,15 @@ class InterestSearch:
         if vectors.shape != (index.count, index.dimension) or self.blocked.shape != (index.count,):
             shapes = f"vectors {vectors.shape} and blocked {self.blocked.shape}"
             raise IntegrityError(f"{shapes} do not belong to the index", expected=f"{index.count} items of {index.dimension} dimensions")
-        self._largest_norm = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0.0)))
+        self._largest_norm = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64).max(initial=0.0)))
         self._open_share = 1.0 - float(self.blocked.mean())
 
     def __call__(self, interests: Float32[np.ndarray, "b k d"], valid: Bool[np.ndarray, "b k"], seen: Seen) -> Pools:
         """The pools of a batch.
 
         Raises:
-            UsageError: the shapes do not fit each other or the index. IntegrityError: a valid interest is not finite,
-                or a seen row is no item.
+            UsageError: the shapes do not fit each other or the index. IntegrityError: a valid interest is not finite or
+                so large that scores overflow, or a seen row is no item.
         """
         interests = self._checked(interests, valid, seen)
         batch = (interests, valid, seen.offsets, seen.items)
@@ -63,22 +65,21 @@ class InterestSearch:
         while (depth > 0).any():
             m = int(depth[depth > 0].min())
             members = np.flatnonzero(depth == m)
-            if self._too_deep(m):
-                self._scan(members, batch, pools)
-                depth[members] = 0
-            else:
-                depth[members] = np.where(self._attempt(members, m, batch, pools), 0, m * _DEEPER)
+            depth[members] = self._fill(members, m, batch, pools)
         return pools
 
     def _checked(self, interests: np.ndarray, valid: np.ndarray, seen: Seen) -> np.ndarray:
         fits = interests.ndim == 3 and interests.shape[:2] == valid.shape and len(seen.offsets) == len(interests) + 1
-        if not fits or interests.shape[2] != self.index.dimension:
+        if not fits or interests.shape[2] != self.index.dimension or int(seen.offsets[-1]) > len(seen.items):
             raise UsageError(
                 f"interests {interests.shape}, valid {valid.shape}, {len(seen.offsets) - 1} histories do not fit", where="recall"
             )
         if seen.items.size and (int(seen.items.min()) < 0 or int(seen.items.max()) >= self.index.count):
             raise IntegrityError("a history holds a row that is no item", expected=f"0 to {self.index.count - 1}")
-        return np.where(valid[:, :, None], interests, 0).astype(np.float32)
+        searched = as_vectors(np.where(valid[:, :, None], interests, 0).reshape(-1, self.index.dimension), "interests").astype(np.float64)
+        if self._largest_norm * np.linalg.norm(searched, axis=1).max(initial=0.0) > np.finfo(np.float32).max:
+            raise IntegrityError("scores overflow", where="recall", remedy="train the model again: it has diverged")
+        return searched.reshape(interests.shape)
 
     def _first_depths(self, valid: np.ndarray, seen_counts: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
         """Hits to ask for, a function of the user alone: users of like depth share a search; 0 where nothing is valid."""
@@ -89,12 +90,20 @@ class InterestSearch:
     def _too_deep(self, m: int) -> bool:
         return m > self.index.max_results or m > max(self.index.count // _LARGEST_SHARE, self.n * _DEEPER)
 
+    def _fill(self, members: Int64[np.ndarray, "g"], m: int, batch: tuple[np.ndarray, ...], pools: Pools) -> Int64[np.ndarray, "g"]:
+        """Fill the members' pools from m hits an interest; the hits to ask for next, 0 where the pool is settled."""
+        if self._too_deep(m):
+            self._scan(members, batch, pools)
+            return np.zeros_like(members)
+        size = max(1, _MOST_HITS // (m * batch[1].shape[1]))
+        settled = [self._attempt(members[first : first + size], m, batch, pools) for first in range(0, len(members), size)]
+        return np.where(np.concatenate(settled), 0, m * _DEEPER)
+
     def _attempt(self, members: Int64[np.ndarray, "g"], m: int, batch: tuple[np.ndarray, ...], pools: Pools) -> Bool[np.ndarray, "g"]:
         """Search m hits an interest and fill the members' pools; which of them are settled."""
         searched = batch[1][members]
         queries = np.where(searched, np.cumsum(searched).reshape(searched.shape) - 1, -1)
-        vectors = as_vectors(batch[0][members][searched], "interests")
-        hits = self.index.search(vectors, m)
+        hits = self.index.search(batch[0][members][searched].astype(np.float32), m)
         settled = np.zeros(len(members), dtype=bool)
         keep = self.n + self.index.settings.over_fetch if self.index.is_exact else m * searched.shape[1]
         arguments = (members, (hits.rows, hits.scores, queries), batch, (self.vectors, self.blocked), keep)
@@ -102,26 +111,13 @@ class InterestSearch:
         over_chunks(merge_users, len(members), self.threads, *arguments, self._slack(batch[0][members]), out, settled)
         return settled
 
-    def _slack(self, interests: Float32[np.ndarray, "g k d"]) -> np.ndarray:
+    def _slack(self, interests: Float64[np.ndarray, "g k d"]) -> np.ndarray:
         """The largest rounding error of a float32 inner product with any item, whatever its order of additions."""
         if not self.index.is_exact:
             return np.full(len(interests), np.inf)
-        norms: np.ndarray = np.linalg.norm(interests.astype(np.float64), axis=2).max(axis=1)
+        norms: np.ndarray = np.linalg.norm(interests, axis=2).max(axis=1)
         return norms * self._largest_norm * (self.index.dimension + 2) * float(np.finfo(np.float32).eps)
 
     def _scan(self, members: Int64[np.ndarray, "g"], batch: tuple[np.ndarray, ...], pools: Pools) -> None:
         out = (pools.rows, pools.scores, pools.interest)
         over_chunks(scan_users, len(members), self.threads, members, batch, (self.vectors, self.blocked), out)
-
-
-def search_interests(
-    index: AbstractIndex,
-    item_vectors: Float32[np.ndarray, "n d"],
-    interests: Float32[np.ndarray, "b k d"],
-    valid: Bool[np.ndarray, "b k"],
-    n: int,
-    seen: Seen | None = None,
-    blocked: Bool[np.ndarray, "n"] | None = None,
-) -> Pools:
-    """The n best items of each user over all valid interests; see `InterestSearch`, which repeated calls should hold."""
-    return InterestSearch(index, item_vectors, n, blocked=blocked)(interests, valid, seen or Seen.nothing(len(interests)))
