@@ -41,7 +41,8 @@ class Pipeline:
             return self._base.dataset_artifact
         inputs = input_fingerprint(self.sources)
         settings = prepare.settings_of(self.recipe)
-        return self._ensure("prepare", "dataset", settings, inputs, partial(prepare.write_dataset, self.recipe, self.sources))
+        rescue = self.stages.workspace.root / "quarantine" / f"{self.recipe.data.name}.parquet"
+        return self._ensure("prepare", "dataset", settings, inputs, partial(prepare.write_dataset, self.recipe, self.sources, rescue))
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.core.artifacts import StagedArtifact, Workspace
+from retrieval.core.logging import get_logger
 from retrieval.core.settings import fingerprint
 from retrieval.data.generator.generate import generate
 from retrieval.data.prepare import prepare
 from retrieval.data.settings import DataSettings
 from retrieval.stages.recipe import GENERATED, Recipe
+
+log = get_logger("prepare")
 
 
 def sources_of(recipe: Recipe, workspace: Workspace) -> DataSettings:
@@ -39,7 +42,9 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return {"data": data, "split": recipe.split.model_dump(mode="json")}
 
 
-def write_dataset(recipe: Recipe, sources: DataSettings, staged: StagedArtifact) -> None:
-    """Validate, filter, index and split the log."""
-    prepare(sources, recipe.split, staged)
+def write_dataset(recipe: Recipe, sources: DataSettings, rescue: Path, staged: StagedArtifact) -> None:
+    """Validate, filter, index and split the log; where too many rows are bad, they are left at `rescue` to look at."""
+    prepare(sources, recipe.split, staged, rescue=rescue)
     staged.summary["name"] = recipe.data.name
+    for source, rules in staged.summary["quarantine"].items():
+        log.warning("rows in quarantine", source=source, **rules)

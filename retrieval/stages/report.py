@@ -161,17 +161,32 @@ def _training(pipeline: "Pipeline") -> TrainingCurve:
 
 def _data(pipeline: "Pipeline") -> DataSummary:
     summary = pipeline.dataset_artifact.summary
-    first, last = summary.get("time_range") or (None, None)
+    time = summary["time"]
     return DataSummary(
         name=pipeline.recipe.data.name,
         users=summary["users"],
         items=summary["items"],
         events=summary["events"],
         categories=len(pipeline.dataset.catalog.category_names),
-        first_event=None if first is None else str(first),
-        last_event=None if last is None else str(last),
-        quarantine=summary.get("quarantine", {}),
+        first_event=_moment(time, "first"),
+        last_event=_moment(time, "last"),
+        quarantine=_quarantine(summary["quarantine"]),
     )
+
+
+def _moment(time: Mapping[str, Any], which: str) -> str | None:
+    """A date, or nothing where the log has only an order."""
+    if time["unit"] != "seconds":
+        return None
+    return dt.datetime.fromtimestamp(time[which], dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _quarantine(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Rows set aside, by source and rule."""
+    flat: dict[str, int] = {}
+    for source, found in counts.items():
+        flat |= {f"{source}: {rule}": number for rule, number in found.items()} if isinstance(found, dict) else {source: found}
+    return flat
 
 
 def _run(pipeline: "Pipeline") -> RunRecord:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.core.errors import DataContractError
+from retrieval.core.locks import exclusive
 from retrieval.core.logging import get_logger
 from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
@@ -40,7 +41,9 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: StagedArtifact) -> None:
     """Train the recipe's model and write weights, curve and summary."""
     model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed)
-    state = _fit(model, recipe, dataset, Checkpoints(checkpoints))
+    # Two runs of one recipe would overwrite each other's checkpoints; the lock lies beside them, because they are removed.
+    with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
+        state = _fit(model, recipe, dataset, Checkpoints(checkpoints))
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     save_file(weights, staged.path("model.safetensors"))
     write_json(staged.path("history.json"), state.curve)

@@ -1,5 +1,6 @@
 """The loop: learns, resumes exactly, stops where it should."""
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -112,15 +113,11 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_kept(tmp_path: Path) -> None:
     run = make_run(tmp_path, steps=20)
     objective = run.objective
-    broken = TrainingRun(
-        run.model,
-        run.examples,
-        lambda windows, step, every_position: objective(windows, step, every_position=every_position) * (float("nan") if step == 8 else 1.0),
-        run.settings,
-        run.validate,
-        run.checkpoints,
-        run.seed,
-    )
+
+    def at_eight(windows, step: int, *, every_position: bool) -> torch.Tensor:
+        return objective(windows, step, every_position=every_position) * (float("nan") if step == 8 else 1.0)
+
+    broken = dataclasses.replace(run, objective=at_eight)
     with pytest.raises(QualityGateError, match="the loss is nan at step 8"):
         train(broken)
     state, tensors = Checkpoints(tmp_path).load()

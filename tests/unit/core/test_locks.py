@@ -1,0 +1,47 @@
+"""A lock is held by one process, and dies with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from retrieval.core.errors import ConflictError
+from retrieval.core.locks import exclusive
+
+HOLDER = """
+import pathlib, sys, time
+from retrieval.core.locks import exclusive
+with exclusive(pathlib.Path(sys.argv[1]), "x"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (
+        exclusive(path, "training"),
+        pytest.raises(ConflictError, match=f"training: process {os.getpid()} is at it"),
+        exclusive(path, "training"),
+    ):
+        pass
+    with exclusive(path, "training"):
+        assert path.read_text() == str(os.getpid())
+
+
+def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ConflictError, match=str(holder.pid)), exclusive(path, "training"):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.wait(10)
+    holder.stdout.close()
+    time.sleep(0.05)
+    with exclusive(path, "training"):
+        assert path.read_text() == str(os.getpid())
