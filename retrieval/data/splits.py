@@ -12,6 +12,8 @@ leave-last-out: the last event is the test target, the one before it the validat
 global-time: everything before the validation cut trains, [validation cut, test cut) is validated, the rest tested.
     `target` first or last keeps one target a user and window; what lies before the target in the user's sequence
     is visible, events of the same window included.
+    An item is known when it has a training event; unless cold items are allowed, truth.parquet leaves out targets
+    on unknown items (a user whose first or last target is unknown then has none in that window).
 """
 
 import datetime as dt
