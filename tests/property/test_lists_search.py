@@ -159,6 +159,24 @@ def test_exact_and_flat_give_the_same_bytes_for_any_over_fetch(crowd):
     assert len({contents([each]) for each in pools}) == 1
 
 
+@pytest.mark.parametrize("kind", ["exact", "Flat"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_best_item_is_found_where_float32_products_put_another_first(kind, n):
+    random = np.random.default_rng(5)
+    base = random.normal(size=64)
+    vectors = (base + random.normal(size=(1000, 64)) * 1e-7).astype(np.float32)
+    asked = (base + random.normal(size=(150, 1, 64)) * 1e-2).astype(np.float32)
+    index = index_of(vectors, kind, over_fetch=0)
+    pools = InterestSearch(index, vectors, n, threads=1)(asked, np.ones((150, 1), bool), seen_of([[]] * 150))
+    # What the index alone would say is wrong for many of them, or this would test nothing.
+    assert (index.search(asked[:, 0], n).rows != pools.rows).any(axis=1).sum() > 15
+    scores = np.zeros((150, 1000), np.float64)
+    for dimension in range(64):
+        scores += asked[:, :, dimension].astype(np.float64) * vectors[:, dimension].astype(np.float64)
+    wanted = np.argsort(-scores.astype(np.float32), axis=1, kind="stable")[:, :n]
+    assert np.array_equal(pools.rows, wanted)
+
+
 @given(seed=st.integers(0, 2**32), items=st.integers(1, 300), largest=st.integers(0, 3), n=st.integers(1, 40), seen=st.integers(0, 300))
 def test_a_popularity_of_one_dimension_with_many_equal_scores_comes_by_row(seed, items, largest, n, seen):
     random = np.random.default_rng(seed)
