@@ -16,7 +16,7 @@ _HASH = np.uint64(0x9E3779B97F4A7C15)
 _NO_ROW = np.iinfo(np.int64).max
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def dot(left: Array, right: Array) -> float:
     """The inner product of a float32 and a float64 vector in a fixed order: eight lanes, their sum in pairs, then the rest."""
     a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
