@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Before torch is imported: a waiting thread that spins takes the core from whoever it waits for.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from hypothesis import settings
 

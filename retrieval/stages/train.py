@@ -116,15 +116,16 @@ def held_out_users(dataset: Dataset, part: Part, most: int, seed: int) -> HeldOu
         DataContractError: there is none, so nothing could tell a good model from a bad one.
     """
     split, sequences = dataset.split, dataset.sequences
-    start, end = split.targets(part)
-    users = np.flatnonzero((end > start) & (start > 0))
+    # Nothing trained on ids can find an item without a training event, so it tells no good model from a bad one.
+    owners, items = ground_truth(split, sequences, part, known=dataset.catalog.events > 0)
+    start, _ = split.targets(part)
+    users = np.flatnonzero((np.bincount(owners, minlength=sequences.n_users) > 0) & (start > 0))
     if len(users) == 0:
         raise DataContractError(
             f"no user of the {part} part has a history and a target", where="split", remedy="use more data or another protocol"
         )
     if len(users) > most:
         users = np.sort(np.random.default_rng(derive_seed(seed, "validation")).choice(users, most, replace=False))
-    owners, items = ground_truth(split, sequences, part)
     place = np.full(sequences.n_users, -1)
     place[users] = np.arange(len(users))
     chosen = place[owners] >= 0
