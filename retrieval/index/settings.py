@@ -16,7 +16,8 @@ class IndexSettings(Settings):
     train_sample: vectors that training may look at, 0 for all of them.
     min_recall: build-index fails below this recall against exact search, 0 for no gate.
     over_fetch: hits asked for beyond what is needed, so that re-scoring decides about near ties.
-    threads: 0 for all cores. block_mb: memory of one block of scores in exact search.
+    threads: 0 for all cores. block_mb: memory of a thread's block of scores in exact search;
+    a block that fits the cache is the fastest.
     """
 
     factory: str = Field(default="Flat", min_length=1)
@@ -27,4 +28,4 @@ class IndexSettings(Settings):
     min_recall: float = Field(default=0.0, ge=0.0, le=1.0)
     over_fetch: int = Field(default=16, ge=0)
     threads: int = Field(default=0, ge=0)
-    block_mb: int = Field(default=64, ge=1)
+    block_mb: int = Field(default=1, ge=1)
