@@ -55,7 +55,7 @@ def write_report(pipeline: "Pipeline", measurements: Artifact, baselines: Mappin
 
 def _results(pipeline: "Pipeline", measurements: Artifact, baselines: Mapping[str, Artifact]) -> Results:
     main = _measured(measurements)
-    others = {name: _measured(artifact) for name, artifact in baselines.items()}
+    others = {_label(pipeline, name): _measured(artifact) for name, artifact in baselines.items()}
     systems = [_system(pipeline.recipe.name, "main", main), *(_system(name, "baseline", found) for name, found in others.items())]
     evaluation = pipeline.recipe.evaluate
     return Results(
@@ -66,6 +66,10 @@ def _results(pipeline: "Pipeline", measurements: Artifact, baselines: Mapping[st
         systems=tuple(systems),
         comparisons={name: compare(main, found) for name, found in others.items()},
     )
+
+
+def _label(pipeline: "Pipeline", baseline: str) -> str:
+    return f"{pipeline.recipe.model.name}, K=1" if baseline == "k1" else baseline
 
 
 def _measured(artifact: Artifact) -> Measurements:
