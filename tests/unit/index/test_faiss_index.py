@@ -160,3 +160,12 @@ def test_exact_search_needs_no_faiss(monkeypatch, tmp_path):
     finally:
         faiss_library.faiss_library.cache_clear()
     assert hits.rows.shape == (2, 3)
+
+
+def test_places_that_no_visited_list_fills_are_marked():
+    vectors = np.random.default_rng(5).normal(size=(400, 8)).astype(np.float32)
+    hits = build_index(vectors, IndexSettings(factory="IVF8,Flat", nprobe=1, device="cpu")).search(vectors[:9], 400)
+    missing = hits.rows < 0
+    assert missing.any(axis=1).all()
+    assert np.isneginf(hits.scores[missing]).all()
+    assert np.isfinite(hits.scores[~missing]).all()

@@ -105,6 +105,24 @@ def test_thousands_of_equal_scores_give_the_lowest_rows(factory: str) -> None:
     assert pools.rows.tolist() == [[4000, 3, 4, 5, 6, 7, 8, 9, 10, 11], [4000, 0, 1, 2, 3, 4, 5, 6, 7, 8]]
 
 
+class LastRowsFirst(ExactIndex):
+    """Exact, but of equal scores it returns the highest rows, as another library may."""
+
+    def _search(self, queries: np.ndarray, n: int) -> Hits:
+        scores = (queries @ self.vectors.T)[:, ::-1]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+        return Hits(self.count - 1 - order, np.take_along_axis(scores, order, axis=1))
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_which_of_the_equals_an_index_returns_does_not_matter(size: float) -> None:
+    vectors = np.full((500, 3), size, dtype=np.float32)
+    pools = InterestSearch(LastRowsFirst(vectors, CPU), vectors, 4)(
+        np.full((1, 2, 3), size, np.float32), np.ones((1, 2), bool), Seen.nothing(1)
+    )
+    assert pools.rows.tolist() == [[0, 1, 2, 3]]
+
+
 def test_near_ties_are_decided_by_the_fixed_sum_and_not_by_the_matrix_product() -> None:
     rng = np.random.default_rng(6)
     base = rng.standard_normal(64)
