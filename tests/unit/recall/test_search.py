@@ -86,6 +86,22 @@ def test_an_index_with_a_limit_is_never_asked_for_more_and_nothing_is_lost() -> 
     assert found.rows.tobytes() == wanted.rows.tobytes()
 
 
+@pytest.mark.parametrize("over_fetch", [0, 40])
+def test_every_hit_of_an_approximate_index_is_re_scored_and_a_full_pool_is_enough(monkeypatch: pytest.MonkeyPatch, over_fetch: int) -> None:
+    vectors, interests, _ = random_case(dimension=16)
+    # Codes of 16 bits: the index's own order is far from the true one.
+    index = build_index(vectors, IndexSettings(factory="PQ4x4", device="cpu", threads=1, over_fetch=over_fetch))
+    asked, search_index = [], index.search
+    monkeypatch.setattr(index, "search", lambda queries, n: asked.append(n) or search_index(queries, n))
+    pools = InterestSearch(index, vectors, 10)(interests, np.ones((30, 3), bool), Seen.nothing(30))
+    assert asked == [10 + over_fetch]
+    hits = search_index(interests.reshape(90, 16), 10 + over_fetch).rows.reshape(30, -1)
+    for user in range(30):
+        others = np.setdiff1d(np.arange(3000), hits[user])
+        assert pools.rows[user].tolist() == brute(vectors, interests[user], np.ones(3, bool), others, 10)
+        assert set(pools.rows[user].tolist()) != set(brute(vectors, interests[user], np.ones(3, bool), others[:0], 10))
+
+
 def test_a_long_block_list_leaves_full_exact_lists() -> None:
     vectors, interests, valid = random_case()
     for share in (0.3, 0.95, 1.0):
