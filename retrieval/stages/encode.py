@@ -25,6 +25,12 @@ class Audience:
     visible: Rows
     parts: NDArray[np.str_]
 
+    def pieces(self, size: int) -> Iterator["Audience"]:
+        """The same users in order, `size` at a time."""
+        for first in range(0, len(self.users), size):
+            part = slice(first, first + size)
+            yield Audience(self.users[part], self.visible[part], self.parts[part])
+
 
 @dataclass(frozen=True)
 class EncodedUsers:
@@ -59,9 +65,8 @@ def encode(model: AbstractRetrievalModel, dataset: Dataset, audience: Audience, 
 
     A user without a visible event has no valid interest.
     """
-    for first in range(0, len(audience.users), batch_users):
-        part = slice(first, first + batch_users)
-        yield _encode(model, dataset, Audience(audience.users[part], audience.visible[part], audience.parts[part]))
+    for piece in audience.pieces(batch_users):
+        yield _encode(model, dataset, piece)
 
 
 def _encode(model: AbstractRetrievalModel, dataset: Dataset, audience: Audience) -> EncodedUsers:

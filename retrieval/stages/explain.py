@@ -11,7 +11,7 @@ from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
 from retrieval.stages.audience import Scope
 from retrieval.stages.build_index import load_vectors
-from retrieval.stages.recall import ServedUsers, Serving, serve
+from retrieval.stages.recall import ServedUsers, Server, Serving
 
 if TYPE_CHECKING:
     from retrieval.stages.pipeline import Pipeline
@@ -38,7 +38,8 @@ def explain_row(pipeline: "Pipeline", row: int, top: int, *, at_the_cut: bool) -
     largest routing weight times inner product with the item. `at_the_cut` hides the user's test events.
     """
     serving = Serving(pipeline.recipe, pipeline.dataset, pipeline.model, pipeline.vectors, pipeline.index)
-    served = next(serve(serving, Scope(who="row", row=row, at_the_cut=at_the_cut), diagnostics=False))
+    audience = Scope(who="row", row=row, at_the_cut=at_the_cut).audience(pipeline.dataset)
+    served = next(Server(serving).batches(audience, diagnostics=False))
     vectors = load_vectors(pipeline.vectors)
     history = served.encoded.items[-pipeline.model.history :]
     return {

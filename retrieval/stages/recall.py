@@ -21,7 +21,7 @@ from retrieval.recall.settings import RecallSettings
 from retrieval.recall.writer import lists_frame, write_frame
 from retrieval.stages.audience import Scope
 from retrieval.stages.build_index import index_settings, load_vectors, open_index
-from retrieval.stages.encode import EncodedUsers, encode, routing_entropy
+from retrieval.stages.encode import Audience, EncodedUsers, encode, routing_entropy
 from retrieval.stages.recipe import Recipe
 
 _PART_USERS = 65_536
@@ -60,43 +60,56 @@ def settings_of(recipe: Recipe, scope: Scope) -> dict[str, Any]:
 def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> None:
     """Write part-*.parquet, and for held-out users the pools, interests and users that evaluation explains lists with."""
     audience = scope.audience(serving.dataset)
-    diagnostics = scope.who == "held-out"
-    users = lists = short = 0
+    server, diagnostics = Server(serving), scope.who == "held-out"
+    filled: list[NDArray[np.int64]] = []
     with progress("recall", len(audience.users)) as bar:
-        for number, part in enumerate(_parts(serve(serving, scope, diagnostics=diagnostics))):
+        # Parts are cut by users and not by batches, so that the files are the same whatever batch_users is.
+        for number, piece in enumerate(audience.pieces(_PART_USERS)):
+            part = list(server.batches(piece, diagnostics=diagnostics))
             _write_part(serving, part, number, staged, diagnostics=diagnostics)
-            for batch in part:
-                full = (batch.lists.rows >= 0).sum(axis=1)
-                users, lists, short = users + len(full), lists + int((full > 0).sum()), short + int((full < serving.recipe.recall.n).sum())
-            bar.advance(sum(len(batch.lists.rows) for batch in part))
+            filled += [(batch.lists.rows >= 0).sum(axis=1) for batch in part]
+            bar.advance(len(piece.users))
+    lengths = np.concatenate(filled) if filled else np.zeros(0, np.int64)
     staged.summary |= {
         "scope": scope.who,
-        "users": users,
-        "users_with_a_list": lists,
-        "lists_shorter_than_n": short,
+        "users": len(lengths),
+        "users_with_a_list": int((lengths > 0).sum()),
+        "lists_shorter_than_n": int((lengths < serving.recipe.recall.n).sum()),
         "index_id": serving.index.id,
         "model_id": serving.vectors.summary["model_id"],
     }
 
 
-def serve(serving: Serving, scope: Scope, *, diagnostics: bool) -> Iterator[ServedUsers]:
-    """Lists for the users of a scope, a batch at a time.
+class Server:
+    """Makes lists for any users from one model and index.
 
     Raises:
         IntegrityError: the index does not belong to the model.
     """
-    settings = serving.recipe.recall
-    vectors = load_vectors(serving.vectors)
-    index = open_index(serving.index, serving.vectors, index_settings(serving.recipe))
-    threads = settings.threads or serving.recipe.machine.threads
-    search = InterestSearch(index, vectors, settings.pool_size, blocked=_blocked(settings, serving.dataset), threads=threads)
-    popular = _popular(serving.dataset, search.blocked)
-    for encoded in encode(serving.model, serving.dataset, scope.audience(serving.dataset), settings.batch_users):
-        seen = Seen(encoded.offsets, encoded.items) if settings.filter_seen else Seen.nothing(len(encoded.vectors))
-        pools = _with_popular(search(encoded.vectors, encoded.valid, seen), encoded, popular)
-        lists = build_lists(pools, serving.dataset.catalog.primary_category, settings)
-        overlap = _overlap(index, vectors, encoded, threads) if diagnostics else None
-        yield ServedUsers(encoded, pools, lists, overlap)
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving, self.settings = serving, serving.recipe.recall
+        self.vectors = load_vectors(serving.vectors)
+        self.index = open_index(serving.index, serving.vectors, index_settings(serving.recipe))
+        self.threads = self.settings.threads or serving.recipe.machine.threads
+        blocked = _blocked(self.settings, serving.dataset)
+        self.search = InterestSearch(self.index, self.vectors, self.settings.pool_size, blocked=blocked, threads=self.threads)
+        self.alone = InterestSearch(self.index, self.vectors, _OVERLAP_AT, threads=self.threads)
+        self.popular = _popular(serving.dataset, blocked)
+
+    def batches(self, audience: Audience, *, diagnostics: bool) -> Iterator[ServedUsers]:
+        """Lists for the users of an audience, `batch_users` at a time; with diagnostics also the overlap of their interests."""
+        serving, settings = self.serving, self.settings
+        for encoded in encode(serving.model, serving.dataset, audience, settings.batch_users):
+            seen = Seen(encoded.offsets, encoded.items) if settings.filter_seen else Seen.nothing(len(encoded.vectors))
+            pools = _with_popular(self.search(encoded.vectors, encoded.valid, seen), encoded, self.popular)
+            lists = build_lists(pools, serving.dataset.catalog.primary_category, settings)
+            yield ServedUsers(encoded, pools, lists, self._overlap(encoded) if diagnostics else None)
+
+    def _overlap(self, encoded: EncodedUsers) -> NDArray[np.float32]:
+        one = np.arange(encoded.valid.shape[1])
+        nothing = Seen.nothing(len(encoded.vectors))
+        return mean_overlap([self.alone(encoded.vectors, encoded.valid & (one == k), nothing) for k in one])
 
 
 def _blocked(settings: RecallSettings, dataset: Dataset) -> NDArray[np.bool_]:
@@ -129,24 +142,6 @@ def _with_popular(pools: Pools, encoded: EncodedUsers, popular: NDArray[np.int64
     pools.rows[strangers, :size] = popular[:size]
     pools.scores[strangers, :size] = 0.0
     return pools
-
-
-def _overlap(index: Any, vectors: NDArray[np.float32], encoded: EncodedUsers, threads: int) -> NDArray[np.float32]:
-    search = InterestSearch(index, vectors, _OVERLAP_AT, threads=threads)
-    alone = np.arange(encoded.valid.shape[1])
-    nothing = Seen.nothing(len(encoded.vectors))
-    return mean_overlap([search(encoded.vectors, encoded.valid & (alone == k), nothing) for k in alone])
-
-
-def _parts(batches: Iterator[ServedUsers]) -> Iterator[list[ServedUsers]]:
-    part: list[ServedUsers] = []
-    for batch in batches:
-        part.append(batch)
-        if sum(len(each.lists.rows) for each in part) >= _PART_USERS:
-            yield part
-            part = []
-    if part:
-        yield part
 
 
 def _write_part(serving: Serving, part: list[ServedUsers], number: int, staged: StagedArtifact, *, diagnostics: bool) -> None:
