@@ -72,10 +72,12 @@ def _run(arguments: list[str]) -> int:
 
 
 def _show_usage(error: typer.TyperException) -> None:
-    if show := getattr(error, "show", None):
-        show()
-    else:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+    context, text = getattr(error, "ctx", None), error.format_message()
+    if context is not None and text == context.get_help():
+        print(text, file=sys.stderr)
+        return
+    remedy = f"; see {context.command_path} --help" if context is not None else ""
+    print(f"error: {' '.join(text.split()).rstrip('.')}{remedy}", file=sys.stderr)
 
 
 def _report(error: BaseException, *, debug: bool) -> int:

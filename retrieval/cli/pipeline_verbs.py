@@ -104,11 +104,13 @@ def evaluate(
 
     Example: retrieval evaluate --candidates lists.parquet --truth truth.parquet
     """
-    if candidates is None or truth is None:
-        if recipe is None or candidates or truth:
-            raise UsageError("evaluate needs a RECIPE, or both --candidates and --truth")
+    if recipe is not None and candidates is None and truth is None:
+        if items or split != "test":
+            raise UsageError("--items and --split go with --candidates and --truth", remedy="a recipe brings its own")
         _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.measurements)
         return
+    if recipe is not None or candidates is None or truth is None:
+        raise UsageError("evaluate needs a RECIPE, or both --candidates and --truth")
     from retrieval.stages.evaluate_files import evaluate_files, table
 
     measured = evaluate_files(candidates, truth, items, split, overrides or ())

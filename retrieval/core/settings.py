@@ -44,8 +44,10 @@ def _explain(cls: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown setting '{name}'{did_you_mean(path[-1], known_names(cls))}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    value = "" if first["type"] == "missing" else f" = {first['input']!r}"
-    return f"setting '{name}'{value}: {first['msg']}{more}"
+    # A whole table is no value that a person could find in a line.
+    value = "" if first["type"] == "missing" or isinstance(first["input"], Mapping) else f" = {first['input']!r}"
+    setting = f"setting '{name}'{value}: " if name else ""
+    return f"{setting}{first['msg'].removeprefix('Value error, ')}{more}"
 
 
 def known_names(cls: type[BaseModel]) -> set[str]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import open_artifact
+from retrieval.core.artifacts import MANIFEST, open_artifact
 from retrieval.core.errors import UsageError
 
 
@@ -13,7 +13,7 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: there is no artifact. IntegrityError: it is damaged.
     """
-    if not path.is_dir():
+    if not (path / MANIFEST).is_file():
         raise UsageError("no such artifact", where=path, expected="a directory such as workspace/model/ID")
     artifact = open_artifact(path)
     artifact.verify()

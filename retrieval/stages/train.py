@@ -98,7 +98,7 @@ def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe,
         threads=torch.get_num_threads(),
     )
     model, events = model.to(device), events.to(device)
-    examples = EXAMPLES[recipe.train.examples](events, model.history, recipe.train.batch_size, recipe.seed)
+    examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)
     objective = Objective(model, events, recipe.train.loss, compute, recipe.seed)
     return TrainingRun(model, examples, objective, recipe.train, _validator(recipe, dataset, device), checkpoints, recipe.seed)
 

@@ -14,6 +14,7 @@ from retrieval.core.errors import DataContractError
 from retrieval.core.seeds import derive_seed
 from retrieval.core.tables import Table
 from retrieval.data.sequences import SequenceDataset
+from retrieval.training.settings import ExampleSettings
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,14 @@ class Windows:
 class AbstractExamples(abc.ABC):
     """batch(step) -> Windows, the same for the same seed and step."""
 
-    every_position: bool
+    @property
+    @abc.abstractmethod
+    def least_history(self) -> int | None:
+        """Every position of a window with so many events is an example; None: only its end is."""
 
-    def __init__(self, events: TrainingEvents, length: int, batch_size: int, seed: int) -> None:
-        self.events, self.length, self.batch_size, self.seed = events, length, batch_size, seed
+    def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int) -> None:
+        self.events, self.length, self.settings, self.seed = events, length, settings, seed
+        self.batch_size = settings.batch_size
         self.users = torch.nonzero(events.count >= 2).flatten()
         if len(self.users) == 0:
             raise DataContractError(
@@ -104,16 +109,18 @@ class AbstractExamples(abc.ABC):
 
 
 class Prefixes(AbstractExamples):
-    """Every position of a window is an example.
+    """Every position of a window with enough history is an example.
 
     A user with n training events has ceil((n-1)/L) windows an epoch. Each starts anywhere, with the first and the
     last events as likely as those in the middle; a user with fewer than L+1 events has one window, the whole.
     """
 
-    every_position = True
+    @property
+    def least_history(self) -> int | None:
+        return min(self.settings.least_history, self.length)
 
-    def __init__(self, events: TrainingEvents, length: int, batch_size: int, seed: int) -> None:
-        super().__init__(events, length, batch_size, seed)
+    def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int) -> None:
+        super().__init__(events, length, settings, seed)
         windows = (events.count[self.users] - 1 + length - 1) // length
         self.owners = torch.repeat_interleave(self.users, windows)
         self._order = lru_cache(maxsize=2)(self._draw_order)
@@ -144,7 +151,7 @@ class RandomCut(AbstractExamples):
     The cut leaves at least four events before it where the user has them.
     """
 
-    every_position = False
+    least_history = None
     _least = 4
 
     def batch(self, step: int) -> Windows:

@@ -80,7 +80,7 @@ class _Loop:
         with torch.random.fork_rng(devices=[]):
             # Dropout draws from the global generator; seeded by step, it is the same after a restart.
             torch.manual_seed(derive_seed(run.seed, "dropout", step))
-            loss = run.objective(run.examples.batch(step), step, every_position=run.examples.every_position)
+            loss = run.objective(run.examples.batch(step), step, least_history=run.examples.least_history)
         self._require_finite(loss, "loss")
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.settings.optimizer.clip_norm)

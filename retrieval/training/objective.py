@@ -25,12 +25,15 @@ class Objective:
         n_items = len(model.items.all_items())
         self.sampler = NegativeSampler(SAMPLERS[settings.sampler](events.counts(n_items), settings.alpha))
 
-    def __call__(self, windows: Windows, step: int, *, every_position: bool) -> Float[Tensor, ""]:
-        """The mean loss of the examples of some windows."""
+    def __call__(self, windows: Windows, step: int, *, least_history: int | None) -> Float[Tensor, ""]:
+        """The mean loss of the examples of some windows.
+
+        Every position with `least_history` events is an example; None makes one of each window, its end.
+        """
         windows = windows.to(self.events.items.device)
         histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, self.model.history)
-        if every_position:
-            interests, owner, targets = self._all_positions(windows, histories)
+        if least_history is not None:
+            interests, owner, targets = self._positions(windows, histories, least_history)
         else:
             interests, targets = self.model.interests(histories), windows.end
             owner = torch.arange(len(targets), device=targets.device)
@@ -38,10 +41,14 @@ class Objective:
         examples = Examples(self._queries(interests), rows, self.model.item_vectors(rows), self._weights(targets))
         return self.loss(examples, self._competitors(rows, histories, owner, step), self.compute)
 
-    def _all_positions(self, windows: Windows, histories: Histories) -> tuple[Interests, Int[Tensor, " P"], Int[Tensor, " P"]]:
-        """Interests after each valid position, the window it lies in, and the event that follows it."""
+    def _positions(
+        self, windows: Windows, histories: Histories, least_history: int
+    ) -> tuple[Interests, Int[Tensor, " P"], Int[Tensor, " P"]]:
+        """Interests after each position to train, the window it lies in, and the event that follows it."""
         interests, length = self.model.prefix_interests(histories), self.model.history
-        chosen = torch.nonzero(histories.valid.flatten()).flatten()
+        seen = torch.arange(1, length + 1, device=histories.valid.device)
+        trained = histories.valid & ((seen >= least_history) | (histories.lengths < least_history)[:, None])
+        chosen = torch.nonzero(trained.flatten()).flatten()
         owner = chosen // length
         return Interests(interests.vectors[chosen], interests.valid[chosen]), owner, windows.start[owner] + chosen % length + 1
 

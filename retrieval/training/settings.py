@@ -19,15 +19,24 @@ class OptimizerSettings(Settings):
     clip_norm: float = Field(5.0, gt=0)
 
 
+class ExampleSettings(Settings):
+    """What a step learns from."""
+
+    name: Literal["prefixes", "random-cut"] = "prefixes"
+    """`prefixes` trains the positions of a window in one encoder pass; `random-cut` is ComiRec's: one cut a user."""
+    batch_size: int = Field(64, ge=1)
+    """Windows a step (`prefixes`) or users a step (`random-cut`)."""
+    least_history: int = Field(1, ge=1)
+    """`prefixes`: positions with a shorter history are not trained, except in windows that have no other. Users are
+    served with their whole window, so short prefixes of long histories teach what is rarely asked."""
+
+
 class TrainSettings(Settings):
     """How long, on what, and how often to look."""
 
     loss: LossSettings = LossSettings()
     steps: int = Field(2000, ge=1)
-    batch_size: int = Field(64, ge=1)
-    """Windows a step (`prefixes`) or users a step (`random-cut`)."""
-    examples: Literal["prefixes", "random-cut"] = "prefixes"
-    """`prefixes` trains every position of a window in one encoder pass; `random-cut` is ComiRec's: one cut a user."""
+    examples: ExampleSettings = ExampleSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the products with the catalog; weights, sums and everything else stay float32."""

@@ -96,7 +96,7 @@ interests = 3
 history = 20
 [train]
 steps = 30
-batch_size = 16
+examples = {{ batch_size = 16 }}
 validate_every = 10
 checkpoint_every = 10
 loss = {{ negatives = 64 }}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from retrieval.core.errors import DataContractError
 from retrieval.data.sequences import SequenceDataset
 from retrieval.training.examples import EXAMPLES, TrainingEvents
+from retrieval.training.settings import ExampleSettings
 
 
 def events_of(lengths: list[int], train_end: list[int]) -> TrainingEvents:
@@ -28,9 +29,9 @@ def test_a_window_and_its_targets_stay_inside_one_users_training_part(users: lis
     events = events_of(lengths, [min(a, b) for a, b in users])
     if int(events.count.max()) < 2:
         with pytest.raises(DataContractError, match="two training events"):
-            EXAMPLES[name](events, length, 6, 1)
+            EXAMPLES[name](events, length, ExampleSettings(batch_size=6), 1)
         return
-    windows = EXAMPLES[name](events, length, 6, 1).batch(step)
+    windows = EXAMPLES[name](events, length, ExampleSettings(batch_size=6), 1).batch(step)
     owner = torch.searchsorted(events.start, windows.start, right=True) - 1
     # Users without events share a start; the last of them is the one that owns the events.
     stop = events.start[owner] + events.count[owner]
@@ -43,18 +44,18 @@ def test_a_window_and_its_targets_stay_inside_one_users_training_part(users: lis
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_a_batch_is_a_function_of_seed_and_step(name: str) -> None:
     events = events_of([30, 4, 60, 2], [30, 4, 60, 2])
-    first, second = EXAMPLES[name](events, 8, 5, 7), EXAMPLES[name](events, 8, 5, 7)
+    first, second = EXAMPLES[name](events, 8, ExampleSettings(batch_size=5), 7), EXAMPLES[name](events, 8, ExampleSettings(batch_size=5), 7)
     first.batch(3)
     for step in (9, 0, 4):
         assert torch.equal(first.batch(step).start, second.batch(step).start)
         assert torch.equal(first.batch(step).end, second.batch(step).end)
-    other = EXAMPLES[name](events, 8, 5, 8)
+    other = EXAMPLES[name](events, 8, ExampleSettings(batch_size=5), 8)
     assert any(not torch.equal(first.batch(step).end, other.batch(step).end) for step in range(5))
 
 
 def test_prefix_windows_train_every_event_about_as_often() -> None:
     events = events_of([100], [100])
-    plan = EXAMPLES["prefixes"](events, 10, 10, 1)
+    plan = EXAMPLES["prefixes"](events, 10, ExampleSettings(batch_size=10), 1)
     trained = torch.zeros(100)
     for step in range(600):
         windows = plan.batch(step)
@@ -68,7 +69,7 @@ def test_prefix_windows_train_every_event_about_as_often() -> None:
 
 def test_an_epoch_visits_every_user_in_proportion_to_the_events() -> None:
     events = events_of([3, 21, 41], [3, 21, 41])
-    plan = EXAMPLES["prefixes"](events, 10, 7, 1)
+    plan = EXAMPLES["prefixes"](events, 10, ExampleSettings(batch_size=7), 1)
     owners = torch.cat([torch.searchsorted(events.start, plan.batch(step).start, right=True) - 1 for step in range(7)])
     assert torch.bincount(owners).tolist() == [7, 14, 28]
 

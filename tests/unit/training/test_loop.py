@@ -15,10 +15,10 @@ from retrieval.losses.settings import LossSettings
 from retrieval.models.settings import ComiRecSASettings, MindSettings
 from retrieval.models.table import build_model
 from retrieval.training.checkpoints import Checkpoints
-from retrieval.training.examples import EXAMPLES, TrainingEvents
+from retrieval.training.examples import EXAMPLES, TrainingEvents, Windows
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
-from retrieval.training.settings import OptimizerSettings, TrainSettings
+from retrieval.training.settings import ExampleSettings, OptimizerSettings, TrainSettings
 
 ITEMS = 24
 
@@ -33,12 +33,19 @@ def cyclic_events(users: int = 40, length: int = 30) -> TrainingEvents:
 
 def make_run(folder: Path, model_settings=None, validate=None, **settings) -> TrainingRun:
     model_settings = model_settings or ComiRecSASettings(dimension=8, history=6, interests=2, dropout=0.2)
-    values = {"steps": 12, "batch_size": 8, "validate_every": 4, "checkpoint_every": 5, "precision": "float32", **settings}
+    values = {
+        "steps": 12,
+        "examples": ExampleSettings(batch_size=8),
+        "validate_every": 4,
+        "checkpoint_every": 5,
+        "precision": "float32",
+        **settings,
+    }
     values.setdefault("loss", LossSettings(negatives=16))
     trainable = TrainSettings(**values)
     events = cyclic_events()
     model = build_model(model_settings, ITEMS, 1)
-    examples = EXAMPLES[trainable.examples](events, model.history, trainable.batch_size, 1)
+    examples = EXAMPLES[trainable.examples.name](events, model.history, trainable.examples, 1)
     objective = Objective(model, events, trainable.loss, torch.float32, 1)
     validate = validate or (lambda model: {"recall@50": float(model.items.embedding.weight.detach().abs().mean())})
     return TrainingRun(model, examples, objective, trainable, validate, Checkpoints(folder), 1)
@@ -53,9 +60,8 @@ def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("readout", ["max", "hard", "label-aware"])
 def test_the_loss_falls(tmp_path: Path, loss: str, examples: str, readout: str) -> None:
     optimizer = OptimizerSettings(learning_rate=0.03)
-    run = make_run(
-        tmp_path, loss=LossSettings(name=loss, readout=readout, negatives=16), examples=examples, steps=60, patience=0, optimizer=optimizer
-    )
+    settings = {"examples": ExampleSettings(name=examples, batch_size=8), "loss": LossSettings(name=loss, readout=readout, negatives=16)}
+    run = make_run(tmp_path, steps=60, patience=0, optimizer=optimizer, **settings)
     curve = train(run).curve
     assert curve[-1]["loss"] < curve[0]["loss"] - 0.2
 
@@ -114,8 +120,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_kept(tmp_
     run = make_run(tmp_path, steps=20)
     objective = run.objective
 
-    def at_eight(windows, step: int, *, every_position: bool) -> torch.Tensor:
-        return objective(windows, step, every_position=every_position) * (float("nan") if step == 8 else 1.0)
+    def at_eight(windows, step: int, *, least_history: int | None) -> torch.Tensor:
+        return objective(windows, step, least_history=least_history) * (float("nan") if step == 8 else 1.0)
 
     broken = dataclasses.replace(run, objective=at_eight)
     with pytest.raises(QualityGateError, match="the loss is nan at step 8"):
@@ -143,3 +149,17 @@ def test_mind_trains_with_adaptive_interests(tmp_path: Path) -> None:
     run = make_run(tmp_path, MindSettings(dimension=8, history=6, interests=3), steps=40, optimizer=OptimizerSettings(learning_rate=0.03))
     curve = train(run).curve
     assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+@pytest.mark.parametrize(("least", "expected"), [(1, [1, 2, 3, 4, 5, 6, 1, 2, 3]), (4, [4, 5, 6, 1, 2, 3])])
+def test_positions_with_little_history_are_left_out_where_there_are_others(tmp_path: Path, least: int, expected: list[int]) -> None:
+    """A window of six trains what has enough history; a window of three has nothing else to train."""
+    run = make_run(tmp_path, steps=1)
+    seen: list[torch.Tensor] = []
+    loss = run.objective.loss
+    run.objective.loss = lambda examples, *rest: (seen.append(examples.positive_rows), loss(examples, *rest))[1]
+    windows = Windows(torch.tensor([0, 35]), torch.tensor([6, 38]))
+    run.objective(windows, 0, least_history=least)
+    items = run.objective.events.items
+    targets = [int(items[start + events]) for start, events in zip([0] * (len(expected) - 3) + [35] * 3, expected, strict=True)]
+    assert seen[0].tolist() == targets
