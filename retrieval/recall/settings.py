@@ -15,7 +15,7 @@ class RecallSettings(Settings):
     lambda (in Python: lambda_): what a list builder pays for diversity, on the scores' scale, or in standard
     deviations of the user's own pool when scale_free is on.
     block_list: a file of item ids nobody gets, empty for none.
-    batch_users: users searched at once; it bounds memory and never changes a list.
+    batch_users: users encoded and searched at once; it bounds memory. Scores move by it in their last bits.
     threads: 0 for all cores.
     """
 

@@ -16,6 +16,7 @@ from retrieval.recall.lists import lists_over_lambdas
 from retrieval.recall.pools import Pools
 from retrieval.recall.writer import lists_frame
 from retrieval.stages.build_index import load_vectors
+from retrieval.stages.recall import recall_settings
 from retrieval.stages.recipe import Recipe
 
 
@@ -35,9 +36,11 @@ def write_measurements(recipe: Recipe, dataset: Artifact, vectors: Artifact, can
 
 def _write_frontier(recipe: Recipe, catalog: Catalog, truth: GroundTruth, candidates: Artifact, staged: StagedArtifact) -> None:
     """Recall against diversity over lambda, from the pools of the one search."""
-    pools = pl.concat(read_table([path], None) for path in candidates.files("pool-")).join(truth.users, on="user_id", how="semi")
+    pools = pl.concat(read_table([path], None) for path in candidates.files("pool-")).join(
+        truth.users, on="user_id", how="semi", maintain_order="left"
+    )
     users, matrix = _pools(pools, catalog)
-    lists = lists_over_lambdas(matrix, catalog.primary_category, recipe.recall, recipe.evaluate.frontier_lambdas)
+    lists = lists_over_lambdas(matrix, catalog.primary_category, recall_settings(recipe), recipe.evaluate.frontier_lambdas)
     tables: Iterator[tuple[float, pl.DataFrame]] = ((weight, lists_frame(users, catalog.item_ids, each)) for weight, each in lists)
     points = frontier(tables, truth, catalog.frame, recipe.evaluate)
     write_json(staged.path("frontier.json"), [point.model_dump() for point in points])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, sha256_of
 from retrieval.core.errors import DataContractError, UsageError
+from retrieval.core.logging import get_logger
 from retrieval.core.progress import progress
 from retrieval.data.dataset import Dataset
 from retrieval.models.retrieval_model import AbstractRetrievalModel
@@ -26,6 +27,7 @@ from retrieval.stages.recipe import Recipe
 
 _PART_USERS = 65_536
 _OVERLAP_AT = 20
+log = get_logger("recall")
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,24 @@ class ServedUsers:
 
 
 def settings_of(recipe: Recipe, scope: Scope) -> dict[str, Any]:
-    """What candidates are a function of, besides their inputs."""
-    block_list = Path(recipe.recall.block_list)
-    blocked = sha256_of(block_list) if block_list.is_file() else ""
-    settings = recipe.recall.model_dump(exclude={"threads", "batch_users", "block_list"})
-    return {"recall": settings, "blocked": blocked, "scope": scope.model_dump(exclude={"path"})}
+    """What candidates are a function of, besides their inputs.
+
+    How an index is searched is part of it, because one index of the workspace can be searched in several ways; so is the
+    batch, because matrix products of other shapes round differently.
+
+    Raises:
+        UsageError: there is no such block list.
+    """
+    # Taken before anything is looked up: a list that went missing must not pass for no list at all.
+    blocked = sha256_of(_block_list(recipe.recall)) if recipe.recall.block_list else ""
+    settings = recipe.recall.model_dump(exclude={"threads", "block_list"})
+    search = recipe.index.model_dump(include={"nprobe", "ef_search", "over_fetch", "device"})
+    return {"recall": settings, "search": search, "blocked": blocked, "scope": scope.model_dump(exclude={"path"})}
+
+
+def recall_settings(recipe: Recipe) -> RecallSettings:
+    """The recipe's recall settings on this machine's threads."""
+    return recipe.recall.model_copy(update={"threads": recipe.recall.threads or recipe.machine.threads})
 
 
 def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> None:
@@ -63,7 +78,7 @@ def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> 
     server, diagnostics = Server(serving), scope.who == "held-out"
     filled: list[NDArray[np.int64]] = []
     with progress("recall", len(audience.users)) as bar:
-        # Parts are cut by users and not by batches, so that the files are the same whatever batch_users is.
+        # Parts are cut by users and not by batches, so that a file holds the same users whatever batch_users is.
         for number, piece in enumerate(audience.pieces(_PART_USERS)):
             part = list(server.batches(piece, diagnostics=diagnostics))
             _write_part(serving, part, number, staged, diagnostics=diagnostics)
@@ -75,6 +90,7 @@ def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> 
         "users": len(lengths),
         "users_with_a_list": int((lengths > 0).sum()),
         "lists_shorter_than_n": int((lengths < serving.recipe.recall.n).sum()),
+        "items_withheld": int(server.withheld.sum()),
         "index_id": serving.index.id,
         "model_id": serving.vectors.summary["model_id"],
     }
@@ -88,14 +104,15 @@ class Server:
     """
 
     def __init__(self, serving: Serving) -> None:
-        self.serving, self.settings = serving, serving.recipe.recall
+        self.serving, self.settings = serving, recall_settings(serving.recipe)
         self.vectors = load_vectors(serving.vectors)
         self.index = open_index(serving.index, serving.vectors, index_settings(serving.recipe))
-        self.threads = self.settings.threads or serving.recipe.machine.threads
-        blocked = _blocked(self.settings, serving.dataset)
-        self.search = InterestSearch(self.index, self.vectors, self.settings.pool_size, blocked=blocked, threads=self.threads)
-        self.alone = InterestSearch(self.index, self.vectors, _OVERLAP_AT, threads=self.threads)
-        self.popular = _popular(serving.dataset, blocked)
+        self.withheld = _withheld(serving.recipe, serving.dataset)
+        self.search = InterestSearch(
+            self.index, self.vectors, self.settings.pool_size, blocked=self.withheld, threads=self.settings.threads
+        )
+        self.alone = InterestSearch(self.index, self.vectors, _OVERLAP_AT, threads=self.settings.threads)
+        self.popular = _popular(serving.dataset, self.withheld)
 
     def batches(self, audience: Audience, *, diagnostics: bool) -> Iterator[ServedUsers]:
         """Lists for the users of an audience, `batch_users` at a time; with diagnostics also the overlap of their interests."""
@@ -112,21 +129,40 @@ class Server:
         return mean_overlap([self.alone(encoded.vectors, encoded.valid & (one == k), nothing) for k in one])
 
 
-def _blocked(settings: RecallSettings, dataset: Dataset) -> NDArray[np.bool_]:
-    blocked = np.zeros(dataset.catalog.n_items, dtype=bool)
-    if not settings.block_list:
-        return blocked
+def _withheld(recipe: Recipe, dataset: Dataset) -> NDArray[np.bool_]:
+    """bool[N]: items nobody gets.
+
+    Under `global-time` that includes those without a training event: their vectors are as they were drawn, so whoever
+    got one got it by chance.
+    """
+    withheld = np.zeros(dataset.catalog.n_items, dtype=bool)
+    if recipe.split.protocol == "global-time" and not recipe.split.cold_items:
+        withheld |= dataset.catalog.events == 0
+    if recipe.recall.block_list:
+        withheld[_blocked_rows(_block_list(recipe.recall), dataset)] = True
+    return withheld
+
+
+def _block_list(settings: RecallSettings) -> Path:
     path = Path(settings.block_list)
     if not path.is_file():
         raise UsageError("no such file", where=path, expected="a file of item ids, one a line", remedy="check recall.block_list")
+    return path
+
+
+def _blocked_rows(path: Path, dataset: Dataset) -> NDArray[np.int64]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        ids = pl.Series(path.read_text(encoding="utf-8-sig").splitlines(), dtype=pl.String)
     except UnicodeDecodeError as error:
         raise DataContractError(f"is not UTF-8 text: {error.reason}", where=path, expected="item ids, one a line") from None
-    rows = dataset.catalog.rows_of(pl.Series([line for line in lines if line], dtype=pl.String))
-    # An id that the catalog no longer has is blocked already.
-    blocked[rows[rows >= 0]] = True
-    return blocked
+    # Spaces may be a part of a text id, and never of a number.
+    ids = ids if dataset.catalog.item_ids.dtype == pl.String else ids.str.strip_chars()
+    rows = dataset.catalog.rows_of(ids.filter(ids != ""))
+    unknown = int((rows < 0).sum())
+    if unknown:
+        # An id that left the catalog is no fault; a file in another format looks the same, so it is said.
+        log.warning("block list names ids that the catalog does not have", file=str(path), unknown=unknown, blocked=len(rows) - unknown)
+    return rows[rows >= 0]
 
 
 def _popular(dataset: Dataset, blocked: NDArray[np.bool_]) -> NDArray[np.int64]:

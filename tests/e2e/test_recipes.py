@@ -138,10 +138,10 @@ def test_an_approximate_index_is_measured_and_gated(retrieval, recipe: Path, wor
     assert "of the exact result" in refused.error
 
 
-def test_lists_have_the_same_bytes_whatever_the_batch_and_the_threads(retrieval, recipe: Path, workspace: Path, tmp_path: Path) -> None:
+def test_lists_have_the_same_bytes_whatever_the_threads(retrieval, recipe: Path, workspace: Path, tmp_path: Path) -> None:
     shutil.copytree(workspace, tmp_path / "w")
     shutil.rmtree(tmp_path / "w/candidates")
-    settings = with_set(["recall.batch_users=37", "recall.threads=2", "machine.threads=1"])
+    settings = with_set(["recall.threads=2", "machine.threads=1"])
     again = retrieval("recall", recipe, "--held-out", "--workspace", tmp_path / "w", "--json", *settings).json
     files = [json.loads((root / "candidates" / again["id"] / "manifest.json").read_text())["files"] for root in (workspace, tmp_path / "w")]
     assert files[0] == files[1]
