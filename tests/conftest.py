@@ -8,6 +8,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes are part of the signatures; they are checked here and cost nothing in production.
+install_import_hook(["retrieval.models", "retrieval.losses", "retrieval.sampling", "retrieval.training"], "beartype.beartype")
 
 # A shared machine is slow at times; the time of one example says nothing.
 settings.register_profile("project", deadline=None, max_examples=40, derandomize=bool(os.environ.get("CI")))

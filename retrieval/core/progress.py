@@ -4,11 +4,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 _QUIET_SECONDS = 10.0
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Something that can be told how far the work has come."""
 

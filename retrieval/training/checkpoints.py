@@ -27,7 +27,7 @@ class TrainingState:
     best_step: int = 0
     stale: int = 0
     """Validations since the best."""
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: list[dict[str, float | int]] = field(default_factory=list)
 
 
 class Checkpoints:
