@@ -209,6 +209,10 @@ class Workspace:
         _make_folder(path, self.root)
         return path
 
+    def drop_scratch(self, kind: str, artifact_id: str) -> None:
+        """Remove what `scratch` gave, if it is there."""
+        shutil.rmtree(self.root / _STAGING / f"{kind}-{artifact_id}", ignore_errors=True)
+
     def _staging_folder(self, kind: str, artifact_id: str) -> Path:
         path = self.root / _STAGING / f"{kind}-{artifact_id}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         _make_folder(path, self.root)

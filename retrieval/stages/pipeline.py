@@ -13,7 +13,7 @@ from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.stages import build_index, embed, evaluate, prepare, recall, train
 from retrieval.stages.audience import Scope
-from retrieval.stages.encode import encode, held_out
+from retrieval.stages.encode import encode, everyone, held_out
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.recipe import Recipe, baseline_recipes
 
@@ -51,8 +51,11 @@ class Pipeline:
     @cached_property
     def model_artifact(self) -> Artifact:
         settings, inputs = train.settings_of(self.recipe), {"dataset": self.dataset_artifact.id}
-        checkpoints = self.stages.workspace.scratch("model", artifact_identity("model", settings, inputs))
-        return self._ensure("train", "model", settings, inputs, partial(train.write_model, self.recipe, self.dataset, checkpoints))
+        name = artifact_identity("model", settings, inputs)
+        artifact = self._ensure("train", "model", settings, inputs, partial(self._write_model, name))
+        # Not before the model is committed: a disk that is full at the end must not cost the training.
+        self.stages.workspace.drop_scratch("model", name)
+        return artifact
 
     @cached_property
     def model(self) -> AbstractRetrievalModel:
@@ -82,6 +85,9 @@ class Pipeline:
 
     # Written as methods, so that a model is opened only where something has to be written.
 
+    def _write_model(self, name: str, staged: StagedArtifact) -> None:
+        train.write_model(self.recipe, self.dataset, self.stages.workspace.scratch("model", name), staged)
+
     def _write_vectors(self, staged: StagedArtifact) -> None:
         embed.write_vectors(self.model, self.model_artifact.id, self.dataset.catalog.fingerprint, staged)
 
@@ -100,8 +106,10 @@ class Pipeline:
         return self.stages.workspace.open("index", index_id)
 
     def _queries(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The interests of some held-out users: the queries that the index is judged by."""
-        batch = next(encode(self.model, self.dataset, held_out(self.dataset), _INDEX_QUERIES))
+        """The interests of some held-out users, or of any where nobody is held out: the queries that the index is judged by."""
+        audience = held_out(self.dataset)
+        audience = audience if len(audience.users) else everyone(self.dataset)
+        batch = next(encode(self.model, self.dataset, audience, _INDEX_QUERIES))
         return batch.vectors[batch.valid]
 
     def _ensure(

@@ -39,7 +39,7 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: StagedArtifact) -> None:
-    """Train the recipe's model and write weights, curve and summary."""
+    """Train the recipe's model and write weights, curve and summary; the checkpoints stay, for the case that the commit fails."""
     model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed)
     # Two runs of one recipe would overwrite each other's checkpoints; the lock lies beside them, because they are removed.
     with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
@@ -54,8 +54,8 @@ def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: Sta
         "best_step": state.best_step,
         "validation": next((point for point in state.curve if point["step"] == state.best_step), {}),
         "catalog_fingerprint": dataset.catalog.fingerprint,
+        **({} if isinstance(recipe.model, PopularSettings) else _resolved(recipe)),
     }
-    Checkpoints(checkpoints).clear()
 
 
 def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetrievalModel:
@@ -90,17 +90,18 @@ def _count(model: PopularModel, events: TrainingEvents) -> TrainingState:
 def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints) -> TrainingRun:
     device = choose_device(recipe.machine.device)
     compute = choose_precision(recipe.train.precision, device)
-    log.info(
-        "training",
-        model=recipe.model.name,
-        device=str(device),
-        products=str(compute).removeprefix("torch."),
-        threads=torch.get_num_threads(),
-    )
+    log.info("training", model=recipe.model.name, **_resolved(recipe))
     model, events = model.to(device), events.to(device)
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)
     objective = Objective(model, events, recipe.train.loss, compute, recipe.seed)
     return TrainingRun(model, examples, objective, recipe.train, _validator(recipe, dataset, device), checkpoints, recipe.seed)
+
+
+def _resolved(recipe: Recipe) -> dict[str, Any]:
+    """What `auto` came to here; it moves results in their last digits and is no part of a model's identity."""
+    device = choose_device(recipe.machine.device)
+    products = str(choose_precision(recipe.train.precision, device)).removeprefix("torch.")
+    return {"device": str(device), "products": products, "threads": torch.get_num_threads()}
 
 
 def _validator(recipe: Recipe, dataset: Dataset, device: torch.device) -> Callable[[RetrievalModel], dict[str, float]]:

@@ -60,10 +60,6 @@ class Checkpoints:
                 continue
         return None
 
-    def clear(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _found(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if path.is_dir())
 
