@@ -46,7 +46,7 @@ def planted_recovery(
     named = interests.select("user_id").with_columns(topic=pl.Series(_topics_of(interests["vector"], item_vectors, topics, nearest)))
     planted = planted_interests.select("user_id", "topic").unique().join(named, on="user_id", how="semi")
     found = planted.join(named.unique(), on=["user_id", "topic"], how="left", coalesce=False, suffix="_right")
-    shares = found.group_by("user_id").agg(pl.col("topic_right").is_not_null().mean().alias("share"))
+    shares = found.group_by("user_id").agg(pl.col("topic_right").is_not_null().mean().alias("share")).sort("user_id")
     true = named.join(planted, on=["user_id", "topic"], how="semi").height / max(named.height, 1)
     return PlantedRecovery(users=shares.height, found=float(shares["share"].to_numpy().mean()), true=true)
 

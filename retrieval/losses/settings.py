@@ -15,13 +15,14 @@ class LossSettings(Settings):
     """`max` scores every item by its own best interest, which is the score that is served; `hard` (ComiRec) and
     `label-aware` (MIND) let the positive choose the interests and score the negatives with that choice."""
     power: float = Field(8.0, ge=0)
-    """p of the label-aware readout: 0 is the mean of the interests, large is the hard readout."""
+    """p of the label-aware readout: 0 is the mean of the interests, large is the hard readout. It multiplies scores that
+    are divided by the model's temperature already."""
     negatives: int = Field(1024, ge=1)
     """Shared by the batch, drawn with replacement."""
     sampler: Literal["uniform", "log-uniform", "popularity"] = "uniform"
     alpha: float = Field(0.75, ge=0, le=2)
     """Exponent of the popularity sampler."""
     mask_history: bool = False
-    """Also leave out negatives that occur in the window of the positive."""
+    """Also leave out negatives that occur in the window of the positive, before or after it."""
     block_elements: int = Field(4_000_000, ge=1024)
     """Most scores held at a time: memory is bounded by this, not by the catalog."""

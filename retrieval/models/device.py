@@ -13,8 +13,8 @@ def choose_device(name: str) -> torch.device:
     """`auto` takes the GPU where there is one.
 
     Raises:
-        ResourceError: a GPU is asked for and torch sees none.
-        UsageError: the name is no device.
+        ResourceError: a GPU is asked for that torch does not see.
+        UsageError: the name is no device, or one of another kind.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -22,7 +22,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"unknown device '{name}'", expected="auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device '{name}' is not supported", expected="auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ResourceError(f"device '{name}' is not available", remedy="use --set machine.device=auto, or install a CUDA build of torch")
     return device
 

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 
 def feed_forward(dimension: int, layers: int, *, last_relu: bool = False) -> nn.Sequential:
-    """`layers` square linear layers with ReLU between them; the first starts as the identity.
+    """`layers` square linear layers with ReLU between them; a single one starts as the identity.
 
     Starting at the identity keeps the encoder in the item space from the first step, where an untrained random
-    matrix would have to be learned away first.
+    matrix would have to be learned away first. Through a ReLU no start does that, so several layers start at random.
     """
     blocks: list[nn.Module] = []
     for number in range(layers):

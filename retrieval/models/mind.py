@@ -54,5 +54,6 @@ class Mind(AbstractUserEncoder):
 
 def adaptive_interests(events_seen: Int[Tensor, " B"], most: int) -> Int[Tensor, " B"]:
     """K' = max(1, min(K, floor(log2 n))) (MIND, equation 9), in exact integer arithmetic."""
-    powers = 2 ** torch.arange(1, most + 1, device=events_seen.device)
+    # 2^63 is no int64; it and what lies above it would pass for small.
+    powers = 2 ** torch.arange(1, min(most, 62) + 1, device=events_seen.device)
     return (events_seen[:, None] >= powers).sum(dim=1).clamp(min=1)

@@ -1,5 +1,7 @@
 """Settings of recall."""
 
+from typing import Literal
+
 from pydantic import ConfigDict, Field, model_validator
 
 from retrieval.core.settings import Settings
@@ -11,7 +13,7 @@ class RecallSettings(Settings):
     """From interests to lists.
 
     n: length of a list. pool: candidates a list is chosen from, 0 for max(2 n, 200).
-    filter_seen: leave out what the user had before. diversity: a name of LIST_BUILDERS.
+    filter_seen: leave out what the user had before. diversity: a name of LIST_BUILDERS (a test holds the two together).
     lambda (in Python: lambda_): what a list builder pays for diversity, on the scores' scale, or in standard
     deviations of the user's own pool when scale_free is on.
     block_list: a file of item ids nobody gets, empty for none.
@@ -24,7 +26,7 @@ class RecallSettings(Settings):
     n: int = Field(default=100, ge=1)
     pool: int = Field(default=0, ge=0)
     filter_seen: bool = True
-    diversity: str = "category_greedy"
+    diversity: Literal["category_greedy", "top"] = "category_greedy"
     lambda_: float = Field(default=0.0, ge=0.0, alias="lambda")
     scale_free: bool = False
     block_list: str = ""

@@ -12,6 +12,7 @@ from retrieval.core.errors import DataContractError, UsageError
 from retrieval.core.settings import Settings
 from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
+from retrieval.evaluation.tables import as_ids, read_table
 from retrieval.stages.encode import Audience, everyone, held_out
 
 
@@ -63,13 +64,14 @@ def _whole(rows: NDArray[np.int64], dataset: Dataset) -> Audience:
 
 
 def _read_ids(path: Path) -> pl.Series:
+    if path.suffix == ".parquet":
+        # Not by polars: a damaged file makes it panic.
+        return as_ids(read_table([path], ("user_id",))["user_id"], path)
     try:
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)["user_id"]
         if path.suffix == ".csv":
             return pl.read_csv(path, infer_schema=False)["user_id"]
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise DataContractError(f"cannot be read: {reason}", where=path, expected="one user id a line, or a column user_id") from None
-    return pl.Series("user_id", [line for line in lines if line], dtype=pl.String)
+    return pl.Series("user_id", [line for line in lines if line.strip()], dtype=pl.String)

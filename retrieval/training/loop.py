@@ -109,7 +109,7 @@ class _Loop:
             raise QualityGateError(
                 f"the {what} is {float(value.detach())} at step {self.state.step}",
                 where="train",
-                remedy="lower train.optimizer.learning_rate; running again goes on from the last good checkpoint",
+                remedy="lower train.optimizer.learning_rate, which trains anew; the last good checkpoint of this one is kept",
             )
 
     def _stop(self, received: Received) -> None:

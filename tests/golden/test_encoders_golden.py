@@ -86,6 +86,7 @@ def test_the_number_of_interests_of_mind_uses_the_binary_logarithm() -> None:
     events = torch.arange(1, 200)
     expected = [max(1, min(6, math.floor(math.log2(n)))) for n in range(1, 200)]
     assert adaptive_interests(events, 6).tolist() == expected
+    assert adaptive_interests(events, 64).tolist() == [max(1, math.floor(math.log2(n))) for n in range(1, 200)]
 
 
 def test_mind_stores_its_routing_logits_with_the_weights() -> None:

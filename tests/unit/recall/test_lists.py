@@ -1,5 +1,7 @@
 """List builders by name, the lists over lambda, the overlap of interests, and the settings of recall."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
@@ -50,9 +52,10 @@ def test_lists_are_no_view_of_the_pool() -> None:
     assert pools.rows.tolist() == [[0, 1, 2]]
 
 
-def test_an_unknown_builder_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean 'category_greedy'"):
-        build_lists(POOLS, CATEGORIES, RecallSettings(diversity="category_greedly"))
+def test_an_unknown_builder_is_refused_with_the_recipe_and_not_after_training() -> None:
+    with pytest.raises(UsageError, match=r"category_greedly.*'category_greedy' or 'top'"):
+        parse_settings(RecallSettings, {"diversity": "category_greedly"}, "recipe.toml")
+    assert set(get_args(RecallSettings.model_fields["diversity"].annotation)) == set(LIST_BUILDERS)
 
 
 def test_lists_over_lambdas_equal_single_runs_and_spread_categories() -> None:
