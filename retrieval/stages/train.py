@@ -14,7 +14,7 @@ from retrieval.core.locks import exclusive
 from retrieval.core.logging import get_logger
 from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
-from retrieval.data.splits import Part, ground_truth
+from retrieval.data.splits import Part, ground_truth, ranges
 from retrieval.models.device import choose_device, choose_precision
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
 from retrieval.models.settings import PopularSettings
@@ -131,7 +131,9 @@ def held_out_users(dataset: Dataset, part: Part, most: int, seed: int) -> HeldOu
     place[users] = np.arange(len(users))
     chosen = place[owners] >= 0
     keys = np.sort(place[owners[chosen]] * dataset.catalog.n_items + items[chosen])
-    first = sequences.offsets[:-1][users]
     counts = np.bincount(place[owners[chosen]], minlength=len(users))
-    arrays = (sequences.items, sequences.times, first, first + start[users], keys, counts)
+    # What these users see, and not the log: it would be held, and sent to the device, a second time.
+    visible, _ = ranges(sequences.offsets[:-1][users], start[users])
+    cut = np.cumsum(start[users])
+    arrays = (sequences.items[visible], sequences.times[visible], cut - start[users], cut, keys, counts)
     return HeldOut(*(torch.from_numpy(np.array(array)) for array in arrays))

@@ -34,6 +34,8 @@ class ValidationSettings:
     n: int = 50
     filter_seen: bool = False
     batch_users: int = 256
+    scores: int = 1 << 25
+    """Most scores held at a time: a large catalog makes the portions smaller."""
 
 
 @torch.no_grad()
@@ -42,9 +44,10 @@ def validate(model: AbstractRetrievalModel, held_out: HeldOut, settings: Validat
     was_training = model.training
     model.eval()
     items = model.all_items()
+    together = max(1, min(settings.batch_users, settings.scores // len(items)))
     results = [
         _batch(model, items, held_out, settings, users)
-        for users in torch.split(torch.arange(len(held_out.cut), device=held_out.cut.device), settings.batch_users)
+        for users in torch.split(torch.arange(len(held_out.cut), device=held_out.cut.device), together)
     ]
     model.train(was_training)
     recall, cosine, pairs = (torch.cat(parts) for parts in zip(*results, strict=True))

@@ -13,6 +13,7 @@ from retrieval.stages.audience import Scope
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
+from retrieval.stages.train import held_out_users
 from retrieval.training.checkpoints import Checkpoints
 
 
@@ -67,3 +68,13 @@ def test_where_nobody_is_held_out_there_are_lists_and_nothing_to_measure(tmp_pat
     assert pipeline.candidates(Scope(who="all")).summary["users_with_a_list"] == 4
     with pytest.raises(DataContractError):
         _ = pipeline.measurements
+
+
+def test_validation_holds_what_its_users_see_and_not_the_log(tmp_path: Path) -> None:
+    pipeline = pipeline_on(walks(10, 8), tmp_path)
+    held_out = held_out_users(pipeline.dataset, "valid", 3, seed=1)
+    assert (held_out.cut - held_out.start).tolist() == [6, 6, 6]
+    assert len(held_out.items) == len(held_out.times) == 3 * 6
+    # The walk goes on around the ring, so the first target follows the last event that is seen.
+    last = held_out.items[held_out.cut - 1].long()
+    assert (held_out.target_keys % 9).tolist() == ((last + 1) % 9).tolist()

@@ -40,6 +40,19 @@ def test_recall_is_the_naive_recall(filter_seen: bool) -> None:
     assert found["recall@7"] == pytest.approx(sum(recalls) / USERS)
 
 
+def test_a_large_catalog_is_scored_for_fewer_users_at_a_time() -> None:
+    model = build_model(MindSettings(dimension=6, history=5, interests=3), ITEMS, 2)
+    users, _ = held_out()
+    asked: list[int] = []
+    interests = model.interests
+    model.interests = lambda histories: (asked.append(len(histories.items)), interests(histories))[1]
+    few = validate(model, users, ValidationSettings(n=7, scores=2 * ITEMS))
+    assert asked == [2, 2, 2, 2, 1]
+    asked.clear()
+    assert validate(model, users, ValidationSettings(n=7)) == pytest.approx(few)
+    assert asked == [USERS]
+
+
 def test_an_invalid_interest_never_scores() -> None:
     model = build_model(MindSettings(dimension=6, history=5, interests=3), ITEMS, 2)
     users, _ = held_out()
