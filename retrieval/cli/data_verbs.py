@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from retrieval.cli.options import JsonOption
+from retrieval.core.errors import UsageError
 
-CACHE = Path.home() / ".cache" / "retrieval"
 app = typer.Typer(help="Public data sets by name, and generated logs.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -30,7 +30,7 @@ def get(
     name: Annotated[str, typer.Argument(help="A name that `list` shows.", show_default=False)],
     accept_licence: Annotated[bool, typer.Option("--accept-licence", help="You have read the set's licence and accept it.")] = False,
     source: Annotated[Path | None, typer.Option("--from", help="A local copy, for machines without a network.")] = None,
-    cache: Annotated[Path, typer.Option(help="Where sets are kept.")] = CACHE,
+    cache: Annotated[Path | None, typer.Option(help="Where sets are kept; ~/.cache/retrieval by default.")] = None,
 ) -> None:
     """Fetch a public set, check it, and convert it to standard tables.
 
@@ -38,7 +38,7 @@ def get(
     """
     from retrieval.data.known import get_known
 
-    typer.echo(get_known(name, cache, accept_licence=accept_licence, source=source))
+    typer.echo(get_known(name, cache or _default_cache(), accept_licence=accept_licence, source=source))
 
 
 @app.command()
@@ -61,3 +61,10 @@ def generate(
     values = {"users": users, "items": items, "days": days, "seed": seed, "behaviour": {"events_per_user": events_per_user}}
     written = write_log(parse_settings(GeneratorSettings, values, "retrieval data generate"), folder)
     typer.echo(f"{written.folder}: {written.events} events of {written.users} users on {written.items} items")
+
+
+def _default_cache() -> Path:
+    try:
+        return Path.home() / ".cache" / "retrieval"
+    except RuntimeError:
+        raise UsageError("this user has no home directory", remedy="say with --cache where sets are kept") from None

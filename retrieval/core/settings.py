@@ -42,7 +42,9 @@ def _explain(cls: type[BaseModel], error: ValidationError) -> str:
     path = [str(part) for part in first["loc"] if not _is_tag(cls, str(part))]
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
-        return f"unknown setting '{name}'{did_you_mean(path[-1], known_names(cls))}"
+        known = known_names(cls)
+        # A word that is right elsewhere, such as another model's setting, is no help as a suggestion for itself.
+        return f"unknown setting '{name}'" + ("; it belongs elsewhere" if path[-1] in known else did_you_mean(path[-1], known))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     # A whole table is no value that a person could find in a line.
     value = "" if first["type"] == "missing" or isinstance(first["input"], Mapping) else f" = {first['input']!r}"

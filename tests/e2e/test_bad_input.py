@@ -36,11 +36,26 @@ def test_a_wrong_setting_is_a_usage_error(retrieval, recipe: Path, tmp_path: Pat
     assert words in done.error
 
 
-def test_no_verb_no_recipe_no_option(retrieval) -> None:
-    assert retrieval("run", "pipelines/nothing.toml").code == 2
-    assert retrieval("runn").code == 2
-    assert retrieval("run", "--nothing").code == 2
-    assert retrieval("evaluate").code == 2
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "pipelines/nothing.toml"], "no such file"),
+        (["runn"], "Did you mean 'run'"),
+        (["run", "--nothing"], "--nothing"),
+        (["run"], "recipe"),
+        (["run", "pipelines/sample.toml", "--workspace"], "--workspace"),
+        (["explain", "pipelines/sample.toml", "--user", "1", "--top", "0"], "--top"),
+        (["inspect", "."], "no such artifact"),
+        (["evaluate"], "RECIPE"),
+        (["evaluate", "pipelines/sample.toml", "--candidates", "a", "--truth", "b"], "RECIPE"),
+        (["evaluate", "pipelines/sample.toml", "--split", "valid"], "--split"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(retrieval, arguments: list[str], words: str) -> None:
+    done = retrieval(*arguments)
+    assert done.code == 2
+    assert words in done.error
+    assert done.out == ""
 
 
 def changed_log(small_log: Path, folder: Path, change) -> Path:

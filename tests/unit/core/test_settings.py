@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import Settings, canonical_json, fingerprint, parse_settings, read_toml, with_overrides
@@ -29,6 +29,29 @@ def test_a_broken_rule_names_path_value_and_rule(values: dict, words: str) -> No
         parse_settings(Outer, values, "recipe.toml")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+class Window(Settings):
+    name: str = "w"
+    first: int = 0
+    last: int = 5
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Window":
+        if self.first > self.last:
+            raise ValueError("first comes after last")
+        return self
+
+
+def test_a_rule_over_several_settings_is_told_without_the_whole_table() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_settings(Window, {"first": 9}, "recipe.toml")
+    assert str(caught.value) == "recipe.toml: first comes after last"
+
+
+def test_a_word_that_is_right_elsewhere_is_not_suggested_for_itself() -> None:
+    with pytest.raises(UsageError, match=r"unknown setting 'steps'; it belongs elsewhere"):
+        parse_settings(Outer, {"name": "x", "steps": 3}, "recipe.toml")
 
 
 def test_overrides_are_toml_values_and_otherwise_text() -> None:
