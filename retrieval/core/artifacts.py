@@ -8,12 +8,12 @@ and FAISS files load with flipped bits without a word.
 
 import contextlib
 import datetime as dt
+import errno
 import hashlib
 import json
 import os
 import platform
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -26,6 +26,7 @@ from retrieval import __version__
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
 from retrieval.core.resources import as_resource_error, measured
 from retrieval.core.settings import Settings, fingerprint
+from retrieval.core.staging import staging_folder
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -171,33 +172,33 @@ class Workspace:
         Raises:
             ResourceError: the workspace cannot be written or the disk is full.
         """
-        folder = self._staging_folder(kind, artifact_id)
         started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        _make_folder(self.root / _STAGING, self.root)
         try:
-            staged = StagedArtifact(folder)
-            with measured() as usage:
-                yield staged
-            manifest = Manifest(
-                schema_version=SCHEMA_VERSION,
-                kind=kind,
-                id=artifact_id,
-                settings=dict(settings),
-                settings_hash=fingerprint(dict(settings)),
-                inputs=dict(inputs),
-                files=staged.records(),
-                summary=staged.summary,
-                code_version=__version__,
-                libraries=library_versions(),
-                machine={"platform": platform.platform(), "python": platform.python_version(), "processor": platform.machine()},
-                started_at=started,
-                seconds=round(usage.seconds, 3),
-                peak_memory_bytes=usage.peak_memory_bytes,
-                status="complete",
-            )
-            write_text_durably(folder / MANIFEST, manifest.model_dump_json(indent=2))
-            _commit(folder, self._path(kind, artifact_id))
+            with staging_folder(self.root / _STAGING, f"{kind}-{artifact_id}", leftovers="") as folder:
+                staged = StagedArtifact(folder)
+                with measured() as usage:
+                    yield staged
+                manifest = Manifest(
+                    schema_version=SCHEMA_VERSION,
+                    kind=kind,
+                    id=artifact_id,
+                    settings=dict(settings),
+                    settings_hash=fingerprint(dict(settings)),
+                    inputs=dict(inputs),
+                    files=staged.records(),
+                    summary=staged.summary,
+                    code_version=__version__,
+                    libraries=library_versions(),
+                    machine={"platform": platform.platform(), "python": platform.python_version(), "processor": platform.machine()},
+                    started_at=started,
+                    seconds=round(usage.seconds, 3),
+                    peak_memory_bytes=usage.peak_memory_bytes,
+                    status="complete",
+                )
+                write_text_durably(folder / MANIFEST, manifest.model_dump_json(indent=2))
+                _commit(folder, self._path(kind, artifact_id))
         except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
             resource_error = as_resource_error(error, self.root)
             if resource_error is not None and not isinstance(error, ResourceError):
                 raise resource_error from error
@@ -212,11 +213,6 @@ class Workspace:
     def drop_scratch(self, kind: str, artifact_id: str) -> None:
         """Remove what `scratch` gave, if it is there."""
         shutil.rmtree(self.root / _STAGING / f"{kind}-{artifact_id}", ignore_errors=True)
-
-    def _staging_folder(self, kind: str, artifact_id: str) -> Path:
-        path = self.root / _STAGING / f"{kind}-{artifact_id}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        _make_folder(path, self.root)
-        return path
 
     def _path(self, kind: str, artifact_id: str) -> Path:
         if not (kind + artifact_id).replace("-", "").replace("_", "").isalnum():
@@ -293,10 +289,11 @@ def _commit(staging: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         staging.rename(target)
-    except OSError:
-        if not (target / MANIFEST).is_file():
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        shutil.rmtree(staging)
+        if not (target / MANIFEST).is_file():
+            raise IntegrityError("manifest is missing", where=target, remedy="delete the directory and run again") from None
     _sync_folder(target.parent)
 
 

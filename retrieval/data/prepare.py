@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from retrieval.core.arrays import save_array
 from retrieval.core.artifacts import StagedArtifact
 from retrieval.core.errors import DataContractError
 from retrieval.data.catalog import Catalog
@@ -187,7 +188,7 @@ def _write_sequences(events: SortedEvents, rows: NDArray[np.int32], data: DataSe
     arrays |= {"weights": weights} if weights is not None else {}
     arrays |= {"kinds": events.columns.pop("kind")} if "kind" in events.columns else {}
     for name, array in arrays.items():
-        np.save(staged.path(f"{name}.npy"), array, allow_pickle=False)
+        save_array(staged.path(f"{name}.npy"), array)
     return SequenceDataset(**arrays)
 
 

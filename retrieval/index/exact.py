@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from retrieval.core.arrays import save_array
 from retrieval.index.abstract import AbstractIndex, Hits, as_vectors
 from retrieval.index.kernels import drain_all, scan
 from retrieval.index.settings import IndexSettings
@@ -52,8 +53,7 @@ class ExactIndex(AbstractIndex):
 
     def write(self, path: Path) -> None:
         """Write the vectors in numpy's format; FAISS is not needed to read them."""
-        with path.open("wb") as stream:
-            np.save(stream, self.vectors, allow_pickle=False)
+        save_array(path, self.vectors)
 
 
 @cache

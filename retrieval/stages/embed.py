@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from retrieval.core.arrays import save_array
 from retrieval.core.artifacts import StagedArtifact
 from retrieval.core.errors import IntegrityError
 from retrieval.models.retrieval_model import AbstractRetrievalModel
@@ -18,7 +19,7 @@ def write_vectors(model: AbstractRetrievalModel, model_id: str, catalog_fingerpr
     vectors = model.all_items().cpu().numpy().astype(np.float32)
     if not np.isfinite(vectors).all():
         raise IntegrityError("the model gives item vectors that are not finite", where=f"model {model_id}", remedy="train it again")
-    np.save(staged.path("items.npy"), vectors)
+    save_array(staged.path("items.npy"), vectors)
     staged.summary |= {
         "items": len(vectors),
         "dimension": vectors.shape[1],

@@ -1,9 +1,6 @@
 """Write a generated log: streamed, deterministic, whole or not at all."""
 
 import contextlib
-import os
-import shutil
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +14,7 @@ from retrieval.core.artifacts import sha256_of, write_json
 from retrieval.core.errors import ConflictError
 from retrieval.core.progress import progress
 from retrieval.core.resources import as_resource_error, available_threads, require_free_space
+from retrieval.core.staging import staging_folder
 from retrieval.data.generator.events import ItemDraw, block_events
 from retrieval.data.generator.items import PlantedItems, items_frame, plant_items, planted_items_frame, topic_names
 from retrieval.data.generator.reuse import RECORD, VERSION, GeneratorRecord, previous
@@ -97,17 +95,14 @@ def _report(settings: GeneratorSettings, folder: Path, record: GeneratorRecord, 
 def _sibling(folder: Path) -> Iterator[Path]:
     """A new directory beside `folder`, gone when the block ends, however it ends."""
     folder = folder.absolute()
-    staging = folder.parent / f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
-        staging.mkdir(parents=True)
-        yield staging
+        with staging_folder(folder.parent, f".{folder.name}", leftovers=f".{folder.name}.") as staging:
+            yield staging
     except BaseException as error:
         resource_error = as_resource_error(error, folder)
         if resource_error is not None:
             raise resource_error from error
         raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _commit(staging: Path, folder: Path) -> None:
