@@ -67,6 +67,7 @@ def require_free_space(folder: Path, needed_bytes: int) -> None:
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_SERVICE = {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 # Every writer words a full disk differently: arrow and polars wrap it, FAISS and safetensors print it.
 _NO_SPACE_WORDS = ("No space left", "os error 28", "errno 28", "File too large", "Disk quota")
 
@@ -78,6 +79,8 @@ def as_resource_error(error: BaseException, where: object) -> ResourceError | No
         return ResourceError("the disk is full", where=where, remedy="free some space and run again")
     if code in _NO_ACCESS or isinstance(error, PermissionError):
         return ResourceError("cannot be written", where=where, remedy="choose a --workspace you may write to")
+    if code in _NO_SERVICE:
+        return ResourceError(os.strerror(code).lower(), where=getattr(error, "filename", None) or where, remedy="see to it and run again")
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return ResourceError("out of memory", where=where, remedy="lower the batch or block sizes of the recipe")
     return None

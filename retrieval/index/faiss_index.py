@@ -81,8 +81,10 @@ class FaissIndex(AbstractIndex):
         """
         index = self._faiss.index_gpu_to_cpu(self._index) if self._on_gpu else self._index
         try:
-            self._faiss.write_index(index, str(path))
-        except RuntimeError as error:
+            # FAISS's own files are closed without asking whether the last bytes fitted on the disk.
+            with path.open("wb") as stream:
+                self._faiss.write_index(index, self._faiss.PyCallbackIOWriter(stream.write))
+        except (OSError, RuntimeError) as error:
             raise as_resource_error(error, path) or ResourceError(f"FAISS cannot write: {_reason(error)}", where=path) from None
 
 

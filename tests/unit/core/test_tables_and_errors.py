@@ -32,6 +32,8 @@ def test_exit_codes(error: BaseException, code: int) -> None:
         (RuntimeError("Error: No space left on device"), True),
         (PermissionError("x"), True),
         (MemoryError(), True),
+        (OSError(5, "Input/output error"), True),
+        (OSError(24, "Too many open files"), True),
         (OSError(2, "no such file"), False),
         (ValueError("x"), False),
     ],

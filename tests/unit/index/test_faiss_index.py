@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,3 +170,10 @@ def test_places_that_no_visited_list_fills_are_marked():
     assert missing.any(axis=1).all()
     assert np.isneginf(hits.scores[missing]).all()
     assert np.isfinite(hits.scores[~missing]).all()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("items", [1, 600])
+def test_a_full_disk_is_an_error_even_where_only_the_last_bytes_do_not_fit(items):
+    with pytest.raises(ResourceError, match="disk is full"):
+        build_index(VECTORS[:items], settings_for("Flat")).write(Path("/dev/full"))
