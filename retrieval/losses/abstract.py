@@ -4,9 +4,10 @@ import abc
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from retrieval.losses.exclusions import KnownItems
 from retrieval.losses.readouts import Queries
 
 
@@ -28,7 +29,8 @@ class Competitors:
     rows: Int[Tensor, " M"] | None = None
     log_q: Float[Tensor, " M"] | None = None
     positive_log_q: Float[Tensor, " P"] | None = None
-    also_excluded: Bool[Tensor, "P M"] | None = None
+    known: KnownItems | None = None
+    """Items that do not compete either, where they are to be left out."""
 
 
 class AbstractLoss(abc.ABC):

@@ -9,7 +9,7 @@ Floor: three products of P*K*N*D multiply-adds (scores, gradient of queries, gra
 items do not fit one block, because then the scores are computed twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,14 +23,14 @@ from retrieval.losses.readouts import Queries
 class Classes(NamedTuple):
     """The items that compete with the positives.
 
-    `bias` is added to their scores (minus log Q for sampled ones); `excluded` are no competitors of an example
-    (accidental hits). `contain_positives` says whether the positive is one of them (full softmax) or has to be
+    `bias` is added to their scores (minus log Q for sampled ones); `excluded` tells for a block of examples and classes
+    which are no competitors (accidental hits). `contain_positives` says whether the positive is one of them (full softmax) or has to be
     added as a class of its own (sampled softmax).
     """
 
     vectors: Float[Tensor, "N D"]
     bias: Float[Tensor, " N"] | None
-    excluded: Bool[Tensor, "P N"] | None
+    excluded: Callable[[slice, slice], Bool[Tensor, "p n"]] | None
     contain_positives: bool
 
 
@@ -132,7 +132,7 @@ class _Work:
         if self.classes.bias is not None:
             best = best + self.classes.bias[cut]
         if self.classes.excluded is not None:
-            best = best.masked_fill(self.classes.excluded[rows, cut], -torch.inf)
+            best = best.masked_fill(self.classes.excluded(rows, cut), -torch.inf)
         return scores, best
 
     def _add_gradients(self, scores: Float[Tensor, "K p n"], share: Float[Tensor, "p n"], rows: slice, cut: slice) -> None:

@@ -1,12 +1,13 @@
 """Full and sampled softmax."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from retrieval.core.tables import Table
 from retrieval.losses.abstract import AbstractLoss, Competitors, Examples
 from retrieval.losses.cross_entropy import Blocks, Classes, cross_entropy
+from retrieval.losses.exclusions import Exclusions
 from retrieval.losses.readouts import READOUTS, Queries, scores_of
 from retrieval.losses.settings import LossSettings
 
@@ -39,14 +40,9 @@ class SampledSoftmax(AbstractLoss):
             raise ValueError("sampled softmax needs the rows and the log probabilities of its negatives")
         queries = _read_out(examples, self.settings)
         own = scores_of(queries, examples.positives).amax(dim=1) - competitors.positive_log_q
-        excluded = _accidental(examples, competitors.rows, competitors)
+        excluded = Exclusions(competitors.rows, examples.positive_rows, competitors.known)
         classes = Classes(competitors.vectors, -competitors.log_q, excluded, contain_positives=False)
         return cross_entropy(queries, own, classes, examples.weights, Blocks(self.settings.block_elements, compute))
-
-
-def _accidental(examples: Examples, rows: Tensor, competitors: Competitors) -> Bool[Tensor, "P M"]:
-    hits = torch.eq(examples.positive_rows[:, None], rows)
-    return hits if competitors.also_excluded is None else torch.logical_or(hits, competitors.also_excluded)
 
 
 def _read_out(examples: Examples, settings: LossSettings) -> Queries:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from retrieval.core.seeds import derive_seed
 from retrieval.losses.abstract import Competitors, Examples
+from retrieval.losses.exclusions import NOTHING, KnownItems
 from retrieval.losses.readouts import Queries
 from retrieval.losses.settings import LossSettings
 from retrieval.losses.softmax import LOSSES
@@ -66,11 +67,6 @@ class Objective:
             return Competitors(self.model.all_items())
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "negatives", step))
         negatives = self.sampler.draw(self.settings.negatives, generator)
-        seen = _occurs(histories, negatives.rows)[owner] if self.settings.mask_history else None
+        seen = KnownItems(histories.items.masked_fill(~histories.valid, NOTHING), owner) if self.settings.mask_history else None
         log_q = self.sampler.log_q(positive_rows)
         return Competitors(self.model.item_vectors(negatives.rows), negatives.rows, negatives.log_q, log_q, seen)
-
-
-def _occurs(histories: Histories, rows: Int[Tensor, " M"]) -> Tensor:
-    """Bool [B,M]: does the item occur in the window?"""
-    return ((histories.items[:, :, None] == rows) & histories.valid[:, :, None]).any(dim=1)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.losses.cross_entropy import Blocks, Classes, cross_entropy
+from retrieval.losses.exclusions import Exclusions
 from retrieval.losses.readouts import READOUTS, Queries, scores_of
 
 EXACT = torch.float32
@@ -17,7 +18,7 @@ def naive(queries: Queries, own: torch.Tensor, classes: Classes, weights: torch.
     if classes.bias is not None:
         best = best + classes.bias
     if classes.excluded is not None:
-        best = best.masked_fill(classes.excluded, -torch.inf)
+        best = best.masked_fill(classes.excluded(slice(None), slice(None)), -torch.inf)
     if not classes.contain_positives:
         best = torch.cat([best, own[:, None]], dim=1)
     return ((torch.logsumexp(best, dim=1) - own) * weights).sum()
@@ -30,7 +31,7 @@ def problem(seed: int, p: int, k: int, n: int, *, full: bool, masked: bool):
     valid = torch.rand(p, k, generator=g) > 0.4
     valid[:, 0] = True
     rows = torch.randint(n, (p,), generator=g)
-    excluded = (torch.arange(n) == rows[:, None]) if masked else None
+    excluded = Exclusions(torch.arange(n), rows) if masked else None
     bias = torch.randn(n, generator=g) if not full else None
     weights = torch.rand(p, generator=g)
     return vectors, valid, items, rows, Classes(items, bias, excluded, full), weights
