@@ -19,7 +19,7 @@ from retrieval.stages.recipe import read_recipe
 from retrieval.stages.run import open_run
 
 RECIPES = Path(__file__).parents[1] / "pipelines/ml-1m"
-MODELS = ("popular", "youtube-dnn", "comirec-sa", "comirec-dr", "mind")
+MODELS = ("popular", "youtube-dnn", "gru4rec", "comirec-sa", "comirec-dr", "mind")
 SHOWN = ("recall@20", "recall@50", "ndcg@50", "hr@50", "diversity@50")
 
 

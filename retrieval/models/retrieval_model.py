@@ -11,6 +11,7 @@ from retrieval.models.encoder import AbstractUserEncoder
 from retrieval.models.histories import Histories
 from retrieval.models.interests import Interests
 from retrieval.models.item_tower import ItemTower
+from retrieval.models.recurrent import AbstractRecurrentEncoder
 from retrieval.models.settings import EncoderSettings, PopularSettings
 
 
@@ -42,6 +43,25 @@ class RetrievalModel(AbstractRetrievalModel):
     def prefix_interests(self, histories: Histories) -> Interests:
         """The interests after every position, [B*L,K,D]."""
         return self._similar(self.encoder.prefixes(self._events(histories), histories))
+
+    @property
+    def state_size(self) -> int:
+        """Numbers in the state of a recurrent encoder.
+
+        Raises:
+            TypeError: the encoder is not recurrent.
+        """
+        return self._recurrent().state_size
+
+    def advance(self, histories: Histories, state: Float[Tensor, "B S"]) -> tuple[Interests, Float[Tensor, "B S"]]:
+        """The interests after every position of windows that go on from a state, [B*L,K,D], and the state after them."""
+        interests, after = self._recurrent().advance(self._events(histories), histories, state)
+        return self._similar(interests), after
+
+    def _recurrent(self) -> AbstractRecurrentEncoder:
+        if not isinstance(self.encoder, AbstractRecurrentEncoder):
+            raise TypeError(f"{type(self.encoder).__name__} has no state to go on from")
+        return self.encoder
 
     def item_vectors(self, rows: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The vectors of some items, as they are scored."""

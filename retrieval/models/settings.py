@@ -62,6 +62,17 @@ class YouTubeDNNSettings(EncoderSettings):
     layers: int = Field(1, ge=0, le=8)
 
 
+class Gru4RecSettings(EncoderSettings):
+    """GRU4Rec (Hidasi et al., ICLR 2016): a recurrent network; one vector. The hidden size is the dimension."""
+
+    name: Literal["gru4rec"] = "gru4rec"
+    layers: int = Field(1, ge=1, le=8)
+    readout: Literal["last", "mean"] = "last"
+    """The state after the last event, or the mean of the states after every event."""
+    hidden_dropout: float = Field(0.0, ge=0, lt=1)
+    """Of what a layer hands on, in training; never of the state it keeps."""
+
+
 class PopularSettings(Settings):
     """Popularity as a model of one dimension: the same vector for everyone, the score of an item its count."""
 
@@ -71,6 +82,6 @@ class PopularSettings(Settings):
 
 
 ModelSettings = Annotated[
-    MindSettings | ComiRecDRSettings | ComiRecSASettings | YouTubeDNNSettings | PopularSettings,
+    MindSettings | ComiRecDRSettings | ComiRecSASettings | YouTubeDNNSettings | Gru4RecSettings | PopularSettings,
     Field(discriminator="name"),
 ]

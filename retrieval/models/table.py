@@ -6,13 +6,14 @@ from retrieval.core.seeds import derive_seed
 from retrieval.core.tables import Table
 from retrieval.models.comirec_dr import ComiRecDR
 from retrieval.models.comirec_sa import ComiRecSA
+from retrieval.models.gru4rec import Gru4Rec
 from retrieval.models.item_tower import ItemTower
 from retrieval.models.mind import Mind
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
 from retrieval.models.settings import ModelSettings, PopularSettings
 from retrieval.models.youtube_dnn import YouTubeDNN
 
-ENCODERS = Table("encoder", {"mind": Mind, "comirec-dr": ComiRecDR, "comirec-sa": ComiRecSA, "youtube-dnn": YouTubeDNN})
+ENCODERS = Table("encoder", {"mind": Mind, "comirec-dr": ComiRecDR, "comirec-sa": ComiRecSA, "youtube-dnn": YouTubeDNN, "gru4rec": Gru4Rec})
 
 
 def build_model(settings: ModelSettings, n_items: int, seed: int) -> AbstractRetrievalModel:

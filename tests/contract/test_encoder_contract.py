@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from retrieval.models.histories import Histories, gather_histories
-from retrieval.models.settings import ComiRecDRSettings, ComiRecSASettings, EncoderSettings, MindSettings, YouTubeDNNSettings
+from retrieval.models.settings import (
+    ComiRecDRSettings,
+    ComiRecSASettings,
+    EncoderSettings,
+    Gru4RecSettings,
+    MindSettings,
+    YouTubeDNNSettings,
+)
 from retrieval.models.table import ENCODERS, build_model
 
 LENGTH, DIMENSION, ITEMS = 7, 8, 30
@@ -13,6 +20,7 @@ SETTINGS = {
     "comirec-dr": ComiRecDRSettings(dimension=DIMENSION, history=LENGTH, interests=3),
     "comirec-sa": ComiRecSASettings(dimension=DIMENSION, history=LENGTH, interests=3),
     "youtube-dnn": YouTubeDNNSettings(dimension=DIMENSION, history=LENGTH, layers=2),
+    "gru4rec": Gru4RecSettings(dimension=DIMENSION, history=LENGTH, layers=2),
 }
 
 

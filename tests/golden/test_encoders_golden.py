@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from retrieval.models.histories import Histories
 from retrieval.models.mind import adaptive_interests
-from retrieval.models.settings import ComiRecDRSettings, ComiRecSASettings, MindSettings, YouTubeDNNSettings
+from retrieval.models.settings import ComiRecDRSettings, ComiRecSASettings, Gru4RecSettings, MindSettings, YouTubeDNNSettings
 from retrieval.models.table import build_model
 
 L, D, K = 5, 4, 3
@@ -105,3 +106,32 @@ def test_comirec_dr_makes_no_tensor_of_transforms_a_user() -> None:
         model.interests(batch)
     largest = max(event.cpu_memory_usage for event in profile.events())
     assert largest < 32 * 20 * 4 * 16 * 16 * 4
+
+
+def gru(x: np.ndarray, h: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One step: reset, update and candidate, in this order in the rows of w, u [3D,D] and b, c [3D]; the state and its z."""
+    inputs, states = (w @ x + b).reshape(3, D), (u @ h + c).reshape(3, D)
+    reset, update = (1 / (1 + np.exp(-(inputs[gate] + states[gate]))) for gate in (0, 1))
+    candidate = np.tanh(inputs[2] + reset * states[2])
+    return (1 - update) * candidate + update * h, update
+
+
+@pytest.mark.parametrize("readout", ["last", "mean"])
+def test_gru4rec_is_the_gates_of_the_equations(readout: str) -> None:
+    model = build_model(Gru4RecSettings(dimension=D, history=L, layers=2, readout=readout), 20, 1).eval()
+    weights = [[numpy_of(parameter) for parameter in layer.parameters()] for layer in model.encoder.layers]
+    first, second, states, updates = np.zeros(D), np.zeros(D), [], []
+    for event in numpy_of(model.items.embedding.weight)[10:14]:
+        first, _ = gru(event, first, *weights[0])
+        second, update = gru(first, second, *weights[1])
+        states.append(second)
+        updates.append(update)
+    found = model.interests(window(4))
+    expected = states[-1] if readout == "last" else np.mean(states, axis=0)
+    np.testing.assert_allclose(numpy_of(found.vectors[0, 0]), expected, rtol=1e-5, atol=1e-7)
+    # What event i proposed is in state t with (1 - z_i) times every update gate between them.
+    shares = np.array(
+        [[(1 - updates[i]) * np.prod(updates[i + 1 : t + 1], axis=0) if i <= t else np.zeros(D) for i in range(4)] for t in range(4)]
+    )
+    read = shares[-1] if readout == "last" else shares.mean(axis=0)
+    np.testing.assert_allclose(numpy_of(found.routing[0, 0]), [*read.mean(axis=1), 0.0], rtol=1e-5, atol=1e-7)

@@ -6,11 +6,13 @@ import torch
 from retrieval.losses.cross_entropy import Blocks, Classes, cross_entropy
 from retrieval.losses.readouts import Queries
 from retrieval.models.histories import Histories, gather_histories
-from retrieval.models.settings import ComiRecDRSettings, ComiRecSASettings, MindSettings, YouTubeDNNSettings
+from retrieval.models.settings import ComiRecDRSettings, ComiRecSASettings, Gru4RecSettings, MindSettings, YouTubeDNNSettings
 from retrieval.models.table import build_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
-SETTINGS = [cls(dimension=16, history=12) for cls in (MindSettings, ComiRecDRSettings, ComiRecSASettings, YouTubeDNNSettings)]
+SETTINGS = [
+    cls(dimension=16, history=12) for cls in (MindSettings, ComiRecDRSettings, ComiRecSASettings, YouTubeDNNSettings, Gru4RecSettings)
+]
 
 
 def histories(device: str) -> Histories:
