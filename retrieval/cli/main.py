@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from retrieval import __version__
-from retrieval.cli import data_verbs, look_verbs, pipeline_verbs
+from retrieval.cli import data_verbs, look_verbs, pipeline_verbs, tune_verb
 from retrieval.core.errors import RetrievalError, exit_code_of
 from retrieval.core.logging import configure_logging
 from retrieval.core.resources import as_resource_error
@@ -27,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
 )
 pipeline_verbs.register(app)
+tune_verb.register(app)
 look_verbs.register(app)
 app.add_typer(data_verbs.app, name="data")
 

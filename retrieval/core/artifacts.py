@@ -250,6 +250,14 @@ def write_text_durably(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Put a file in place of another whole: whoever reads it, whenever the writer is killed, finds the old one or the new."""
+    staged = path.with_name(f".{path.name}.part")
+    write_text_durably(staged, text)
+    staged.replace(path)
+    _sync_folder(path.parent)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as readable JSON; not-a-number is refused, because other readers refuse it too."""
     write_text_durably(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

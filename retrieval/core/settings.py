@@ -131,20 +131,42 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
     Raises:
         UsageError: an override has no `=`, or its path goes through something that is no table.
     """
-    result: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return with_values(values, parse_overrides(overrides), "--set")
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Dotted path -> value of `a.b=value` texts; the last one wins.
+
+    Raises:
+        UsageError: an override has no `=`.
+    """
+    found: dict[str, Any] = {}
     for override in overrides:
-        name, found, text = override.partition("=")
-        if not found or not name.strip():
+        name, equals, text = override.partition("=")
+        if not equals or not name.strip():
             raise UsageError(f"'{override}' is not NAME=VALUE", where="--set", remedy="write --set train.steps=100")
-        _assign(result, name.strip().split("."), _toml_value(text.strip()))
+        found.pop(name.strip(), None)
+        found[name.strip()] = _toml_value(text.strip())
+    return found
+
+
+def with_values(values: Mapping[str, Any], changes: Mapping[str, Any], source: object) -> dict[str, Any]:
+    """A copy with the value at every dotted path of `changes` put in place; `source` is who asked for it.
+
+    Raises:
+        UsageError: a path goes through something that is no table.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    for name, value in changes.items():
+        _assign(result, name.split("."), value, source)
     return result
 
 
-def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
+def _assign(values: dict[str, Any], path: list[str], value: Any, source: object) -> None:
     for part in path[:-1]:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise UsageError(f"'{'.'.join(path)}' goes through '{part}', which is a value", where="--set")
+            raise UsageError(f"'{'.'.join(path)}' goes through '{part}', which is a value", where=source)
     values[path[-1]] = value
 
 

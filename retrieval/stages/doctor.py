@@ -13,7 +13,7 @@ from retrieval.core.errors import RetrievalError
 from retrieval.core.resources import available_threads
 from retrieval.index.faiss_library import gpu_count
 
-_OPTIONAL = {"Jinja2": "report", "plotly": "report"}
+_OPTIONAL = {"Jinja2": "report", "plotly": "report", "optuna": "tune"}
 
 
 def examine() -> dict[str, Any]:

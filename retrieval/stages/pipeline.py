@@ -16,6 +16,7 @@ from retrieval.stages.audience import Scope
 from retrieval.stages.encode import encode, everyone, held_out
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.recipe import Recipe, baseline_recipes
+from retrieval.training.checkpoints import TrainingState
 
 _INDEX_QUERIES = 256
 
@@ -50,12 +51,19 @@ class Pipeline:
 
     @cached_property
     def model_artifact(self) -> Artifact:
-        settings, inputs = train.settings_of(self.recipe), {"dataset": self.dataset_artifact.id}
-        name = artifact_identity("model", settings, inputs)
-        artifact = self._ensure("train", "model", settings, inputs, partial(self._write_model, name))
+        artifact = self._ensure("train", "model", train.settings_of(self.recipe), self._model_inputs, self._write_model)
         # Not before the model is committed: a disk that is full at the end must not cost the training.
-        self.stages.workspace.drop_scratch("model", name)
+        self.stages.workspace.drop_scratch("model", self.model_id)
         return artifact
+
+    @cached_property
+    def model_id(self) -> str:
+        """The id that the model has, trained or not."""
+        return artifact_identity("model", train.settings_of(self.recipe), self._model_inputs)
+
+    def train_until(self, stop: int | None) -> TrainingState:
+        """Train up to a step (None: the end) and leave the checkpoint from which `model_artifact` goes on."""
+        return train.train_until(self.recipe, self.dataset, self.stages.workspace.scratch("model", self.model_id), stop)
 
     @cached_property
     def model(self) -> AbstractRetrievalModel:
@@ -83,10 +91,14 @@ class Pipeline:
         settings = {"evaluate": self.recipe.evaluate.model_dump(mode="json", exclude={"baselines"})}
         return self._ensure("evaluate", "measurements", settings, inputs, partial(self._write_measurements, candidates))
 
+    @property
+    def _model_inputs(self) -> dict[str, str]:
+        return {"dataset": self.dataset_artifact.id}
+
     # Written as methods, so that a model is opened only where something has to be written.
 
-    def _write_model(self, name: str, staged: StagedArtifact) -> None:
-        train.write_model(self.recipe, self.dataset, self.stages.workspace.scratch("model", name), staged)
+    def _write_model(self, staged: StagedArtifact) -> None:
+        train.write_model(self.recipe, self.dataset, self.stages.workspace.scratch("model", self.model_id), staged)
 
     def _write_vectors(self, staged: StagedArtifact) -> None:
         embed.write_vectors(self.model, self.model_artifact.id, self.dataset.catalog.fingerprint, staged)

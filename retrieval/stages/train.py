@@ -1,6 +1,7 @@
 """train: dataset -> model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: Sta
     }
 
 
+def train_until(recipe: Recipe, dataset: Dataset, checkpoints: Path, stop: int | None) -> TrainingState:
+    """Train up to a step, the end for None, and leave the checkpoint there; writes no model.
+
+    Raises:
+        QualityGateError: the loss is not finite. ConflictError: another process trains the same.
+    """
+    model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed)
+    with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
+        return _fit(model, recipe, dataset, Checkpoints(checkpoints), stop or recipe.train.steps)
+
+
 def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetrievalModel:
     """The trained model, on the recipe's device and ready to encode.
 
@@ -69,7 +81,9 @@ def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetr
     return model.to(choose_device(recipe.machine.device)).eval()
 
 
-def _fit(model: AbstractRetrievalModel, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints) -> TrainingState:
+def _fit(
+    model: AbstractRetrievalModel, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints, stop: int | None = None
+) -> TrainingState:
     events = TrainingEvents.of(dataset.sequences, dataset.split.train_end)
     if int(events.count.sum()) == 0:
         raise DataContractError("the training part of the split has no events", where="split", remedy="use more data or another protocol")
@@ -77,7 +91,7 @@ def _fit(model: AbstractRetrievalModel, recipe: Recipe, dataset: Dataset, checkp
         return _count(model, events)
     if not isinstance(model, RetrievalModel):
         raise TypeError(f"no way to train a {type(model).__name__}")
-    return train(_training_run(model, events, recipe, dataset, checkpoints))
+    return train(replace(_training_run(model, events, recipe, dataset, checkpoints), stop_at_step=stop))
 
 
 def _count(model: PopularModel, events: TrainingEvents) -> TrainingState:

@@ -34,6 +34,8 @@ class TrainingRun:
     """Metrics of the model on held-out users; the first one decides."""
     checkpoints: Checkpoints
     seed: int
+    stop_at_step: int | None = None
+    """Leave a checkpoint at this step and end, as if killed there: no part of what is trained, which goes on later."""
 
 
 def train(run: TrainingRun) -> TrainingState:
@@ -63,13 +65,15 @@ class _Loop:
                     self._validate(bar)
                 if received.number:
                     self._stop(received)
-                if self.state.step % settings.checkpoint_every == 0:
+                if self.state.step % settings.checkpoint_every == 0 or self.state.step == self.run.stop_at_step:
                     self._save()
         self.run.model.load_state_dict(self.best)
         return self.state
 
     def _finished(self) -> bool:
-        settings = self.run.settings
+        settings, stop = self.run.settings, self.run.stop_at_step
+        if stop is not None and self.state.step >= stop:
+            return True
         return self.state.step >= settings.steps or (settings.patience > 0 and self.state.stale >= settings.patience)
 
     def _step(self, bar: Progress) -> None:

@@ -9,7 +9,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "pipelines").rglob("*.toml"))
+SEARCHES = sorted((ROOT / "pipelines").rglob("*.search.toml"))
+RECIPES = sorted(set((ROOT / "pipelines").rglob("*.toml")) - set(SEARCHES))
 QUICK = [
     "train.steps=20",
     "train.validate_every=10",
@@ -36,6 +37,20 @@ def test_the_recipe_runs(path: Path, retrieval, data_folder: Path, tmp_path: Pat
     assert 0 <= found["metrics"]["recall@50"]["low"] <= found["metrics"]["recall@50"]["mean"] <= found["metrics"]["recall@50"]["high"] <= 1
     assert all(stage["seconds"] >= 0 and stage["peak_memory_bytes"] > 0 for stage in found["stages"])
     assert Path(found["report"]).is_file()
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: str(path.relative_to(ROOT / "pipelines")))
+def test_the_search_file_runs(path: Path, retrieval, data_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="the extra `tune` is not installed")
+    recipe, output = path.with_name(path.name.replace(".search", "")), tmp_path / "best.toml"
+    values = ["train.steps=12", "train.validate_every=2", *QUICK[2:], *SMALL]
+    done = retrieval("tune", recipe, "-w", tmp_path, "--output", output, "--json", *with_set(values), RETRIEVAL_DATA=data_folder)
+    assert done.code == 0, done.err
+    assert done.json["recipe"] == str(output)
+    ran = retrieval("run", output, "-w", tmp_path, "--json", "--set", 'evaluate.baselines=["popular"]', RETRIEVAL_DATA=data_folder)
+    assert ran.code == 0, ran.err
+    assert [stage["stage"] for stage in ran.json["stages"] if stage["skipped"]][:2] == ["prepare", "train"]
+    assert retrieval("tune", recipe, "-w", tmp_path, "--output", output, *with_set(values), RETRIEVAL_DATA=data_folder).code == 2
 
 
 def test_what_lies_where(workspace: Path) -> None:

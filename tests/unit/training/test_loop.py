@@ -103,6 +103,19 @@ def test_resuming_goes_on_from_the_checkpoint_and_not_from_the_start(tmp_path: P
     assert seen == [10, 11]
 
 
+def test_a_run_in_parts_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """A part ends with the schedule of the whole and leaves a checkpoint, wherever the next one would have been."""
+    cosine = OptimizerSettings(schedule="cosine", learning_rate=0.01)
+    whole = make_run(tmp_path / "whole", optimizer=cosine)
+    train(whole)
+    for stop in (3, 3, 8, None):
+        part = dataclasses.replace(make_run(tmp_path / "parts", optimizer=cosine), stop_at_step=stop)
+        assert train(part).step == (stop or 12)
+        assert Checkpoints(tmp_path / "parts").load()[0].step == (stop or 10)
+    expected = weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(part).items())
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     whole = make_run(tmp_path / "whole")
     train(whole)
