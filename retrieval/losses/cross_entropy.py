@@ -1,6 +1,6 @@
 """Softmax cross-entropy over many items without ever holding all the scores.
 
-The score of an item for an example is the max over K queries, so a plain implementation holds [P,K,N] numbers and
+The score of an item for an example is the max (or log-sum-exp) over K queries, so a plain implementation holds [P,K,N] numbers and
 autograd holds several copies. Here examples and items are taken in blocks; of each block only the running
 log-sum-exp and the gradients of the inputs survive. The gradients are made in the forward pass, where the scores
 of a block are still in the cache, and scaled in backward: the loss is a scalar, so nothing else can be asked for.
@@ -57,22 +57,24 @@ def cross_entropy(
         weights: of the examples; 1/P each gives the mean.
         blocks: memory and precision. Everything outside the products is float32.
     """
-    vectors, valid = queries
-    if not bool(valid.all()):
+    if queries.pooling == "max" and not bool(queries.valid.all()):
         # An invalid query is replaced by the example's first: the max does not change, and no mask is needed below.
-        vectors = torch.where(valid[:, :, None], vectors, vectors[:, :1])
-    loss: Tensor = _CrossEntropy.apply(vectors, own, classes.vectors, classes, weights, blocks)  # type: ignore[no-untyped-call]
+        queries = queries._replace(vectors=torch.where(queries.valid[:, :, None], queries.vectors, queries.vectors[:, :1]))
+    loss: Tensor = _CrossEntropy.apply(queries.vectors, own, classes.vectors, queries, classes, weights, blocks)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, own: Tensor, items: Tensor, classes: Classes, weights: Tensor, blocks: Blocks) -> Tensor:
-        work = _Work(queries, own, items, classes, weights, blocks, wants_gradient=any(ctx.needs_input_grad[:3]))
+    def forward(
+        ctx: Any, vectors: Tensor, own: Tensor, items: Tensor, queries: Queries, classes: Classes, weights: Tensor, blocks: Blocks
+    ) -> Tensor:
+        del vectors, items  # the same tensors lie in queries and classes; here they are inputs of the graph
+        work = _Work(queries, own, classes, weights, blocks, wants_gradient=any(ctx.needs_input_grad[:3]))
         lse = work.log_sum_exp()
         if work.gradients is not None:
             share = 0.0 if classes.contain_positives else torch.exp(own - lse)
-            grad_queries = work.gradients.queries.transpose(0, 1).to(queries.dtype)
+            grad_queries = work.gradients.queries.transpose(0, 1).to(queries.vectors.dtype)
             ctx.save_for_backward(grad_queries, (share - 1.0) * weights, work.gradients.items)
         return ((lse - own) * weights).sum()
 
@@ -80,7 +82,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_queries, grad_own, grad_items = ctx.saved_tensors
         scale = grad_outputs[0]
-        return grad_queries * scale, grad_own * scale, grad_items * scale, None, None, None
+        return grad_queries * scale, grad_own * scale, grad_items * scale, None, None, None, None
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,15 @@ class _Gradients:
 class _Work:
     """One pass over all blocks; `gradients` fill up on the way where they are wanted."""
 
-    def __init__(
-        self, queries: Tensor, own: Tensor, items: Tensor, classes: Classes, weights: Tensor, blocks: Blocks, *, wants_gradient: bool
-    ) -> None:
-        self.heads = queries.detach().transpose(0, 1).to(blocks.compute)  # [K,P,D]: every later pass is contiguous
-        self.columns = items.detach().to(blocks.compute)
+    def __init__(self, queries: Queries, own: Tensor, classes: Classes, weights: Tensor, blocks: Blocks, *, wants_gradient: bool) -> None:
+        self.heads = queries.vectors.detach().transpose(0, 1).to(blocks.compute)  # [K,P,D]: every later pass is contiguous
+        self.columns = classes.vectors.detach().to(blocks.compute)
+        self.sums = queries.pooling == "log-sum-exp" and len(self.heads) > 1
+        self.silent = ~queries.valid.T[:, :, None] if self.sums and not bool(queries.valid.all()) else None
         self.own, self.classes, self.weights, self.blocks = own.detach(), classes, weights, blocks
         sums = torch.float32  # a bfloat16 sum stops growing at 256 equal terms
         self.gradients = (
-            _Gradients(torch.zeros_like(self.heads, dtype=sums), torch.zeros_like(items, dtype=sums)) if wants_gradient else None
+            _Gradients(torch.zeros_like(self.heads, dtype=sums), torch.zeros_like(classes.vectors, dtype=sums)) if wants_gradient else None
         )
 
     def log_sum_exp(self) -> Float[Tensor, " P"]:
@@ -110,40 +112,64 @@ class _Work:
 
     def _rows(self, rows: slice) -> Float[Tensor, " p"]:
         """The log-sum-exp of some examples over all classes."""
-        count = len(self.own[rows])
-        cuts = list(_slices(len(self.columns), max(1, self.blocks.elements // (len(self.heads) * count))))
-        first = self._scores(rows, cuts[0])
-        lse = torch.logsumexp(first[1], dim=1)
-        for cut in cuts[1:]:
-            lse = torch.logaddexp(lse, torch.logsumexp(self._scores(rows, cut)[1], dim=1))
-        if not self.classes.contain_positives:
-            lse = torch.logaddexp(lse, self.own[rows])
-        for number, cut in enumerate(cuts if self.gradients is not None else []):
-            scores, best = first if number == 0 else self._scores(rows, cut)
-            share = torch.exp(best - lse[:, None]).mul_(self.weights[rows, None])
+        cuts = list(_slices(len(self.columns), max(1, self.blocks.elements // (len(self.heads) * len(self.own[rows])))))
+        if len(cuts) == 1:
+            return self._whole_rows(rows, cuts[0])
+        lse = torch.stack([self._scores(rows, cut)[1].logsumexp(dim=(0, 2)) for cut in cuts]).logsumexp(dim=0)
+        lse = self._with_own(lse, rows)
+        for cut in cuts if self.gradients is not None else []:
+            scores, pooled = self._scores(rows, cut)
+            share = pooled.sub_(lse[:, None]).exp_().mul_(self.weights[rows, None])
             self._add_gradients(scores, share.to(scores.dtype), rows, cut)
         return lse
 
-    def _scores(self, rows: slice, cut: slice) -> tuple[Float[Tensor, "K p n"], Float[Tensor, "p n"]]:
-        """Raw scores in the compute dtype, and the corrected best in float32."""
+    def _whole_rows(self, rows: slice, cut: slice) -> Float[Tensor, " p"]:
+        """The same where all classes fit one block: each score is made once and each exponential taken once."""
+        scores, pooled = self._scores(rows, cut)
+        # The largest may be -inf where every class is excluded.
+        largest = pooled.amax(dim=(0, 2)).clamp(min=torch.finfo(pooled.dtype).min)
+        pooled.sub_(largest[:, None]).exp_()
+        lse = self._with_own(largest + pooled.sum(dim=(0, 2)).log(), rows)
+        if self.gradients is not None:
+            pooled.mul_((torch.exp(largest - lse) * self.weights[rows])[:, None])
+            self._add_gradients(scores, pooled.to(scores.dtype), rows, cut)
+        return lse
+
+    def _with_own(self, lse: Float[Tensor, " p"], rows: slice) -> Float[Tensor, " p"]:
+        return lse if self.classes.contain_positives else torch.logaddexp(lse, self.own[rows])
+
+    def _scores(self, rows: slice, cut: slice) -> tuple[Float[Tensor, "K p n"], Float[Tensor, "H p n"]]:
+        """Raw scores in the compute dtype, and in float32 the corrected best of the heads (H=1) or all of them (H=K)."""
         heads = self.heads[:, rows]
         scores = torch.matmul(heads.reshape(-1, heads.shape[-1]), self.columns[cut].T).view(*heads.shape[:2], -1)
-        best = scores.amax(dim=0).to(torch.float32)
+        every = self.sums or len(scores) == 1
+        pooled = (scores if every else scores.amax(dim=0, keepdim=True)).to(torch.float32, copy=every)
+        if self.silent is not None:
+            pooled.masked_fill_(self.silent[:, rows], -torch.inf)
         if self.classes.bias is not None:
-            best = best + self.classes.bias[cut]
+            pooled.add_(self.classes.bias[cut])
         if self.classes.excluded is not None:
-            best = best.masked_fill(self.classes.excluded(rows, cut), -torch.inf)
-        return scores, best
+            pooled.masked_fill_(self.classes.excluded(rows, cut), -torch.inf)
+        return scores, pooled
 
-    def _add_gradients(self, scores: Float[Tensor, "K p n"], share: Float[Tensor, "p n"], rows: slice, cut: slice) -> None:
+    def _add_gradients(self, scores: Float[Tensor, "K p n"], share: Float[Tensor, "H p n"], rows: slice, cut: slice) -> None:
         assert self.gradients is not None  # noqa: S101 - for the type checker; callers look first
-        best, last = scores.amax(dim=0), len(scores) - 1
-        for k in range(len(scores)):
-            # The first of equal heads wins, so that a tie is counted once.
-            mine = share if k == last else share * (scores[k] == best)
-            share = share if k == last else share - mine
+        for k, mine in enumerate(share if self.sums else _of_the_best(scores, share[0])):
             self.gradients.queries[k, rows] += mine @ self.columns[cut]
             self.gradients.items[cut] += mine.T @ self.heads[k, rows]
+
+
+def _of_the_best(scores: Float[Tensor, "K p n"], share: Float[Tensor, "p n"]) -> Iterator[Float[Tensor, "p n"]]:
+    """The share of each head in turn: all of it where the head is best, the first one where heads are equal."""
+    if len(scores) == 1:
+        yield share
+        return
+    best, last = scores.amax(dim=0), len(scores) - 1
+    for k in range(last):
+        mine = share * (scores[k] == best)
+        share = share - mine
+        yield mine
+    yield share
 
 
 def _slices(total: int, step: int) -> Iterator[slice]:

@@ -1,10 +1,10 @@
 """Readouts: which of a user's interests an item is scored with, in training.
 
 A readout turns the interests of P training examples into the queries that items are scored with; the score of an
-item is always the max over the valid queries of the inner product, which for `max` is the score that is served.
+item is the max over the valid queries of the inner product (for `max` the score that is served) or its smooth form.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,18 +12,32 @@ from torch import Tensor
 
 from retrieval.core.tables import Table
 
+Pooling = Literal["max", "log-sum-exp"]
+
 
 class Queries(NamedTuple):
-    """K vectors an example and which of them count; at least one does."""
+    """K vectors an example, which of them count (at least one does), and how their scores of an item become one."""
 
     vectors: Float[Tensor, "P K D"]
     valid: Bool[Tensor, "P K"]
+    pooling: Pooling = "max"
 
 
 def all_head_max(queries: Queries, positives: Float[Tensor, "P D"], power: float) -> Queries:
     """Every item, positive or negative, is scored by its own best interest."""
     del positives, power
     return queries
+
+
+def all_head_sum(queries: Queries, positives: Float[Tensor, "P D"], power: float) -> Queries:
+    """Every item is scored by log(sum over interests of exp(score)), the smooth form of the max.
+
+    A softmax over these scores is a mixture of the interests' softmaxes with weights proportional to each one's
+    normaliser (Yang et al., ICLR 2018, without separate mixture weights). All interests get a gradient from every
+    item in proportion to their share of it, so none starves; what is served is the max.
+    """
+    del positives, power
+    return queries._replace(pooling="log-sum-exp")
 
 
 def hard(queries: Queries, positives: Float[Tensor, "P D"], power: float) -> Queries:
@@ -44,6 +58,12 @@ def label_aware(queries: Queries, positives: Float[Tensor, "P D"], power: float)
     return _single((weights[:, None, :] @ queries.vectors)[:, 0])
 
 
+def pooled_scores(queries: Queries, items: Float[Tensor, "P D"]) -> Float[Tensor, " P"]:
+    """The score of each example's own item, as the queries' pooling makes it."""
+    scores = scores_of(queries, items)
+    return scores.amax(dim=1) if queries.pooling == "max" else scores.logsumexp(dim=1)
+
+
 def scores_of(queries: Queries, items: Float[Tensor, "P D"]) -> Float[Tensor, "P K"]:
     """The inner product of every query with the example's own item; the lowest finite number where invalid."""
     scores = torch.einsum("pkd,pd->pk", queries.vectors, items)
@@ -54,4 +74,4 @@ def _single(vectors: Float[Tensor, "P D"]) -> Queries:
     return Queries(vectors[:, None], torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device))
 
 
-READOUTS = Table("readout", {"max": all_head_max, "hard": hard, "label-aware": label_aware})
+READOUTS = Table("readout", {"max": all_head_max, "log-sum-exp": all_head_sum, "hard": hard, "label-aware": label_aware})

@@ -11,8 +11,9 @@ class LossSettings(Settings):
     """A softmax loss over the catalog, whole or sampled."""
 
     name: Literal["sampled-softmax", "full-softmax"] = "sampled-softmax"
-    readout: Literal["max", "hard", "label-aware"] = "max"
-    """`max` scores every item by its own best interest, which is the score that is served; `hard` (ComiRec) and
+    readout: Literal["max", "log-sum-exp", "hard", "label-aware"] = "max"
+    """`max` scores every item by its own best interest, which is the score that is served, `log-sum-exp` by the smooth
+    form of it, which gives every interest a share of the gradient; `hard` (ComiRec) and
     `label-aware` (MIND) let the positive choose the interests and score the negatives with that choice."""
     power: float = Field(8.0, ge=0)
     """p of the label-aware readout: 0 is the mean of the interests, large is the hard readout. It multiplies scores that

@@ -8,7 +8,7 @@ from retrieval.core.tables import Table
 from retrieval.losses.abstract import AbstractLoss, Competitors, Examples
 from retrieval.losses.cross_entropy import Blocks, Classes, cross_entropy
 from retrieval.losses.exclusions import Exclusions
-from retrieval.losses.readouts import READOUTS, Queries, scores_of
+from retrieval.losses.readouts import READOUTS, Queries, pooled_scores
 from retrieval.losses.settings import LossSettings
 
 
@@ -20,7 +20,7 @@ class FullSoftmax(AbstractLoss):
 
     def __call__(self, examples: Examples, competitors: Competitors, compute: torch.dtype) -> Float[Tensor, ""]:
         queries = _read_out(examples, self.settings)
-        own = scores_of(queries, examples.positives).amax(dim=1)
+        own = pooled_scores(queries, examples.positives)
         classes = Classes(competitors.vectors, None, None, contain_positives=True)
         return cross_entropy(queries, own, classes, examples.weights, Blocks(self.settings.block_elements, compute))
 
@@ -39,7 +39,7 @@ class SampledSoftmax(AbstractLoss):
         if competitors.rows is None or competitors.log_q is None or competitors.positive_log_q is None:
             raise ValueError("sampled softmax needs the rows and the log probabilities of its negatives")
         queries = _read_out(examples, self.settings)
-        own = scores_of(queries, examples.positives).amax(dim=1) - competitors.positive_log_q
+        own = pooled_scores(queries, examples.positives) - competitors.positive_log_q
         excluded = Exclusions(competitors.rows, examples.positive_rows, competitors.known)
         classes = Classes(competitors.vectors, -competitors.log_q, excluded, contain_positives=False)
         return cross_entropy(queries, own, classes, examples.weights, Blocks(self.settings.block_elements, compute))

@@ -12,6 +12,9 @@ from retrieval.models.interests import Interests
 class AbstractUserEncoder(nn.Module, abc.ABC):
     """Histories -> Interests. The item vectors of the history are handed in, so that input and output share one table."""
 
+    weighted: bool = False
+    """Its interests come with log weights."""
+
     @abc.abstractmethod
     def forward(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
         """The interests after the last event of each history.

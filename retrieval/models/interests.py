@@ -17,3 +17,5 @@ class Interests:
     vectors: Float[Tensor, "B K D"]
     valid: Bool[Tensor, "B K"]
     routing: Float[Tensor, "B K L"] | None = None
+    log_weights: Float[Tensor, "B K"] | None = None
+    """Added to every score of an interest: an interest that hardly matters to a user loses against the others."""

@@ -65,17 +65,25 @@ class RetrievalModel(AbstractRetrievalModel):
 
     def item_vectors(self, rows: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The vectors of some items, as they are scored."""
-        return self._scaled(self.items(rows))
+        return self._scored(self.items(rows))
 
     def all_items(self) -> Float[Tensor, "N D"]:
-        return self._scaled(self.items.all_items())
+        return self._scored(self.items.all_items())
 
     def _events(self, histories: Histories) -> Float[Tensor, "B L D"]:
         vectors = self.items(histories.items) * histories.valid[:, :, None]
         return functional.dropout(vectors, self.settings.dropout, self.training)
 
     def _similar(self, interests: Interests) -> Interests:
-        return Interests(self._scaled(interests.vectors), interests.valid, interests.routing)
+        vectors = self._scaled(interests.vectors)
+        if interests.log_weights is not None:
+            vectors = torch.cat([vectors, interests.log_weights[:, :, None]], dim=2)
+        return Interests(vectors, interests.valid, interests.routing)
+
+    def _scored(self, vectors: Float[Tensor, "M D"]) -> Float[Tensor, "M S"]:
+        """Items as they are scored: with a last dimension of one where interests have their log weight."""
+        scaled = self._scaled(vectors)
+        return torch.cat([scaled, scaled.new_ones(len(scaled), 1)], dim=1) if self.encoder.weighted else scaled
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=-1) if self.settings.similarity == "cosine" else vectors

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 
@@ -73,6 +73,45 @@ class Gru4RecSettings(EncoderSettings):
     """Of what a layer hands on, in training; never of the state it keeps."""
 
 
+class SASRecSettings(EncoderSettings):
+    """SASRec (Kang & McAuley, ICDM 2018): a causal transformer; one vector."""
+
+    name: Literal["sasrec"] = "sasrec"
+    layers: int = Field(2, ge=1, le=32)
+    heads: int = Field(1, ge=1, le=64)
+    """Attention heads of a layer; they divide the dimension."""
+    feed_forward_factor: int = Field(1, ge=1, le=16)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "SASRecSettings":
+        _require_multiple(self.dimension, self.heads)
+        return self
+
+
+class InterestTransformerSettings(MultiInterestSettings):
+    """A causal transformer that sees order and time, and K readers of its state."""
+
+    name: Literal["interest-transformer"] = "interest-transformer"
+    layers: int = Field(2, ge=1, le=32)
+    heads: int = Field(2, ge=1, le=64)
+    """Attention heads of a layer; each takes a multiple of four of the dimensions."""
+    feed_forward_factor: int = Field(4, ge=1, le=16)
+    timed: bool = True
+    """Attention sees the time between events, and not their order alone. Has nothing to add where the log has only an order."""
+    weighted: bool = True
+    """Each user has a weight for each interest, added to its scores."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "InterestTransformerSettings":
+        _require_multiple(self.dimension, 4 * self.heads)
+        return self
+
+
+def _require_multiple(dimension: int, of: int) -> None:
+    if dimension % of:
+        raise ValueError(f"the dimension {dimension} has to be a multiple of {of} for so many heads")
+
+
 class PopularSettings(Settings):
     """Popularity as a model of one dimension: the same vector for everyone, the score of an item its count."""
 
@@ -82,6 +121,13 @@ class PopularSettings(Settings):
 
 
 ModelSettings = Annotated[
-    MindSettings | ComiRecDRSettings | ComiRecSASettings | YouTubeDNNSettings | Gru4RecSettings | PopularSettings,
+    MindSettings
+    | ComiRecDRSettings
+    | ComiRecSASettings
+    | YouTubeDNNSettings
+    | Gru4RecSettings
+    | SASRecSettings
+    | InterestTransformerSettings
+    | PopularSettings,
     Field(discriminator="name"),
 ]

@@ -7,13 +7,26 @@ from retrieval.core.tables import Table
 from retrieval.models.comirec_dr import ComiRecDR
 from retrieval.models.comirec_sa import ComiRecSA
 from retrieval.models.gru4rec import Gru4Rec
+from retrieval.models.interest_transformer import InterestTransformer
 from retrieval.models.item_tower import ItemTower
 from retrieval.models.mind import Mind
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
+from retrieval.models.sasrec import SASRec
 from retrieval.models.settings import ModelSettings, PopularSettings
 from retrieval.models.youtube_dnn import YouTubeDNN
 
-ENCODERS = Table("encoder", {"mind": Mind, "comirec-dr": ComiRecDR, "comirec-sa": ComiRecSA, "youtube-dnn": YouTubeDNN, "gru4rec": Gru4Rec})
+ENCODERS = Table(
+    "encoder",
+    {
+        "mind": Mind,
+        "comirec-dr": ComiRecDR,
+        "comirec-sa": ComiRecSA,
+        "youtube-dnn": YouTubeDNN,
+        "gru4rec": Gru4Rec,
+        "sasrec": SASRec,
+        "interest-transformer": InterestTransformer,
+    },
+)
 
 
 def build_model(settings: ModelSettings, n_items: int, seed: int) -> AbstractRetrievalModel:

@@ -16,6 +16,8 @@ from retrieval.core.tables import Table
 from retrieval.data.sequences import SequenceDataset
 from retrieval.training.settings import ExampleSettings
 
+_POOLED_BATCHES = 32
+
 
 @dataclass(frozen=True)
 class TrainingEvents:
@@ -70,14 +72,19 @@ class TrainingEvents:
 
 @dataclass(frozen=True)
 class Windows:
-    """Inputs [start, end) of B windows in the event arrays; the target of position i is event i + 1."""
+    """Inputs [start, end) of B windows in the event arrays.
+
+    The target of a position is one of the `horizon` events that follow it, none of them behind `last`.
+    """
 
     start: Int[Tensor, " B"]
     end: Int[Tensor, " B"]
+    last: Int[Tensor, " B"]
+    horizon: int = 1
 
     def to(self, device: torch.device) -> "Windows":
         """The same on a device."""
-        return Windows(self.start.to(device), self.end.to(device))
+        return Windows(self.start.to(device), self.end.to(device), self.last.to(device), self.horizon)
 
 
 class AbstractExamples(abc.ABC):
@@ -133,7 +140,7 @@ class Prefixes(AbstractExamples):
         draw = torch.rand(len(owners), generator=self._generator("starts", step), dtype=torch.float64)
         offset = ((draw * (room + 1 + 2 * half)).long() - half).clamp(min=0).minimum(room)
         start = self.events.start[owners] + offset
-        return Windows(start, start + targets.clamp(max=self.length))
+        return Windows(start, start + targets.clamp(max=self.length), self.events.start[owners] + targets, self.settings.horizon)
 
     def _positions(self, step: int) -> Tensor:
         first, total = step * self.batch_size, len(self.owners)
@@ -142,7 +149,18 @@ class Prefixes(AbstractExamples):
         return torch.cat([self._order(epoch)[ranks[ranks // total == epoch] % total] for epoch in epochs])
 
     def _draw_order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.owners), generator=self._generator("order", epoch))
+        """All windows once: at random, but windows of like length side by side, so that little of a batch is padding.
+
+        Windows are sorted by length inside random pools of many batches, and whole batches are shuffled again.
+        """
+        generator, total = self._generator("order", epoch), len(self.owners)
+        shuffled = torch.randperm(total, generator=generator)
+        lengths = (self.events.count[self.owners[shuffled]] - 1).clamp(max=self.length)
+        pool = torch.arange(total) // (self.batch_size * _POOLED_BATCHES)
+        alike = shuffled[torch.argsort(pool * (self.length + 1) + lengths, stable=True)]
+        whole = total // self.batch_size
+        batches = alike[: whole * self.batch_size].view(whole, self.batch_size)[torch.randperm(whole, generator=generator)]
+        return torch.cat([batches.flatten(), alike[whole * self.batch_size :]])
 
 
 class RandomCut(AbstractExamples):
@@ -161,7 +179,9 @@ class RandomCut(AbstractExamples):
         least = last.clamp(max=self._least)
         draw = torch.rand(self.batch_size, generator=generator, dtype=torch.float64)
         end = self.events.start[owners] + least + (draw * (last - least + 1)).long()
-        return Windows(torch.maximum(self.events.start[owners], end - self.length), end)
+        return Windows(
+            torch.maximum(self.events.start[owners], end - self.length), end, self.events.start[owners] + last, self.settings.horizon
+        )
 
 
 EXAMPLES: Table[type[Prefixes | RandomCut]] = Table("example strategy", {"prefixes": Prefixes, "random-cut": RandomCut})

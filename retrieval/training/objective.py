@@ -31,13 +31,15 @@ class Objective:
 
         Every position with `least_history` events is an example; None makes one of each window, its end.
         """
+        longest = int((windows.end - windows.start).max())  # padding that no window of the batch needs is not made
         windows = windows.to(self.events.items.device)
-        histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, self.model.history)
+        histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest)
         if least_history is not None:
-            interests, owner, targets = self._positions(windows, histories, least_history)
+            interests, owner, following = self._positions(windows, histories, least_history)
         else:
-            interests, targets = self.model.interests(histories), windows.end
-            owner = torch.arange(len(targets), device=targets.device)
+            interests, following = self.model.interests(histories), windows.end
+            owner = torch.arange(len(following), device=following.device)
+        targets = self._targets(following, windows.last[owner], windows.horizon, step)
         rows = self.events.items[targets].to(torch.int64)
         examples = Examples(self._queries(interests), rows, self.model.item_vectors(rows), self._weights(targets))
         return self.loss(examples, self._competitors(rows, histories, owner, step), self.compute)
@@ -46,12 +48,20 @@ class Objective:
         self, windows: Windows, histories: Histories, least_history: int
     ) -> tuple[Interests, Int[Tensor, " P"], Int[Tensor, " P"]]:
         """Interests after each position to train, the window it lies in, and the event that follows it."""
-        interests, length = self.model.prefix_interests(histories), self.model.history
+        interests, length = self.model.prefix_interests(histories), histories.items.shape[1]
         seen = torch.arange(1, length + 1, device=histories.valid.device)
         trained = histories.valid & ((seen >= least_history) | (histories.lengths < least_history)[:, None])
         chosen = torch.nonzero(trained.flatten()).flatten()
         owner = chosen // length
         return Interests(interests.vectors[chosen], interests.valid[chosen]), owner, windows.start[owner] + chosen % length + 1
+
+    def _targets(self, following: Int[Tensor, " P"], last: Int[Tensor, " P"], horizon: int, step: int) -> Int[Tensor, " P"]:
+        """One of the next `horizon` events of each position, or of as many as there are."""
+        if horizon == 1:
+            return following
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "targets", step))
+        draw = torch.rand(len(following), generator=generator, dtype=torch.float64).to(following.device)
+        return following + (draw * (last - following + 1).clamp(max=horizon)).long()
 
     def _queries(self, interests: Interests) -> Queries:
         return Queries(interests.vectors / self.model.settings.temperature, interests.valid)

@@ -29,6 +29,9 @@ class ExampleSettings(Settings):
     least_history: int = Field(1, ge=1)
     """`prefixes`: positions with a shorter history are not trained, except in windows that have no other. Users are
     served with their whole window, so short prefixes of long histories teach what is rarely asked."""
+    horizon: int = Field(1, ge=1)
+    """The target of a position is drawn from so many events that follow it; 1 is the next one. Where lists are judged
+    by what a user does over weeks, the next event alone is too narrow a lesson."""
 
 
 class TrainSettings(Settings):

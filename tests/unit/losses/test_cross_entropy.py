@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from retrieval.losses.cross_entropy import Blocks, Classes, cross_entropy
 from retrieval.losses.exclusions import Exclusions
-from retrieval.losses.readouts import READOUTS, Queries, scores_of
+from retrieval.losses.readouts import READOUTS, Queries, pooled_scores, scores_of
 
 EXACT = torch.float32
 
 
 def naive(queries: Queries, own: torch.Tensor, classes: Classes, weights: torch.Tensor) -> torch.Tensor:
     scores = torch.einsum("pkd,nd->pkn", *(queries.vectors, classes.vectors))
-    best = scores.masked_fill(~queries.valid[:, :, None], -torch.inf).amax(dim=1)
+    scores = scores.masked_fill(~queries.valid[:, :, None], -torch.inf)
+    best = scores.amax(dim=1) if queries.pooling == "max" else scores.logsumexp(dim=1)
     if classes.bias is not None:
         best = best + classes.bias
     if classes.excluded is not None:
@@ -44,14 +45,17 @@ def problem(seed: int, p: int, k: int, n: int, *, full: bool, masked: bool):
     n=st.integers(2, 40),
     full=st.booleans(),
     elements=st.sampled_from([1, 300, 10**6]),
+    pooling=st.sampled_from(["max", "log-sum-exp"]),
 )
-def test_values_and_gradients_equal_the_formula_whatever_the_blocks(seed: int, p: int, k: int, n: int, full: bool, elements: int) -> None:
+def test_values_and_gradients_equal_the_formula_whatever_the_blocks(
+    seed: int, p: int, k: int, n: int, full: bool, elements: int, pooling: str
+) -> None:
     vectors, valid, items, rows, classes, weights = problem(seed, p, k, n, full=full, masked=not full)
     results = []
     for compute in (lambda q, o, c: cross_entropy(q, o, c, weights, Blocks(elements, EXACT)), lambda q, o, c: naive(q, o, c, weights)):
         v, i = vectors.clone().requires_grad_(), items.clone().requires_grad_()
-        queries = Queries(v, valid)
-        loss = compute(queries, scores_of(queries, i[rows]).amax(dim=1), classes._replace(vectors=i))
+        queries = Queries(v, valid, pooling)
+        loss = compute(queries, pooled_scores(queries, i[rows]), classes._replace(vectors=i))
         results.append((loss.detach(), *torch.autograd.grad(loss, (v, i))))
     for blocked, whole in zip(*results, strict=True):
         torch.testing.assert_close(blocked, whole, rtol=2e-4, atol=2e-4)

@@ -172,7 +172,7 @@ def test_positions_with_little_history_are_left_out_where_there_are_others(tmp_p
     seen: list[torch.Tensor] = []
     loss = run.objective.loss
     run.objective.loss = lambda examples, *rest: (seen.append(examples.positive_rows), loss(examples, *rest))[1]
-    windows = Windows(torch.tensor([0, 35]), torch.tensor([6, 38]))
+    windows = Windows(torch.tensor([0, 35]), torch.tensor([6, 38]), torch.tensor([6, 38]))
     run.objective(windows, 0, least_history=least)
     items = run.objective.events.items
     targets = [int(items[start + events]) for start, events in zip([0] * (len(expected) - 3) + [35] * 3, expected, strict=True)]

@@ -1,0 +1,96 @@
+"""A causal transformer over histories: the backbone of the encoders that see order and time."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+_SHORTEST, _LONGEST = 600.0, 2.0 * 365 * 86_400
+"""Periods of the rotations by time, in seconds: from ten minutes to two years."""
+
+Rotation = tuple[Float[Tensor, "B 1 L R"], Float[Tensor, "B 1 L R"]]
+"""Cosine and sine of the angles of every position."""
+
+
+class CausalBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)) (pre-norm); every position sees itself and what lies before.
+
+    Histories are left-aligned, so a valid position never sees an invalid one and the causal mask is the only mask.
+    """
+
+    def __init__(self, dimension: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.attention_norm, self.forward_norm = nn.LayerNorm(dimension), nn.LayerNorm(dimension)
+        self.inputs, self.outputs = nn.Linear(dimension, 3 * dimension, bias=False), nn.Linear(dimension, dimension, bias=False)
+        self.widen, self.narrow = nn.Linear(dimension, feed_forward), nn.Linear(feed_forward, dimension)
+
+    def forward(self, states: Float[Tensor, "B L D"], rotation: Rotation | None) -> Float[Tensor, "B L D"]:
+        states = states + self._drop(self._attend(self.attention_norm(states), rotation))
+        hidden = functional.gelu(self.widen(self.forward_norm(states)), approximate="tanh")
+        return states + self._drop(self.narrow(self._drop(hidden)))
+
+    def _attend(self, states: Float[Tensor, "B L D"], rotation: Rotation | None) -> Float[Tensor, "B L D"]:
+        query, key, value = self.inputs(states).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed: Tensor = self.outputs(seen.transpose(1, 2).flatten(2))
+        return mixed
+
+    def _drop(self, vectors: Tensor) -> Tensor:
+        return functional.dropout(vectors, self.dropout, self.training)
+
+
+def initialise(backbone: nn.Module, layers: int) -> None:
+    """Small normal weights, smaller still where a block adds to the stream (GPT-2's rule)."""
+    for name, parameter in backbone.named_parameters():
+        if parameter.dim() > 1:
+            last = name.endswith(("outputs.weight", "narrow.weight"))
+            nn.init.normal_(parameter, std=0.02 if not last else 0.02 / math.sqrt(2 * layers))
+            if not last:
+                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+
+
+def rotate(vectors: Float[Tensor, "B H L C"], rotation: Rotation) -> Float[Tensor, "B H L C"]:
+    """Turn the pairs (c, c + C/2) by the position's angles: inner products then depend on differences only (RoPE, Su et al., 2021)."""
+    cosine, sine = rotation
+    first, second = vectors.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+class OrderAndTime(nn.Module):
+    """Angles for `rotate`: half of the pairs turn with the position, half with the time of the event.
+
+    Only differences matter to an attention of rotated queries and keys, so it makes no difference from when times
+    are counted: an event looks the same from every prefix that holds it.
+
+    Args:
+        pairs: C/2.
+        history: L; the slowest rotation by position takes about four windows.
+        timed: False turns all pairs by position.
+    """
+
+    order: Tensor
+    time: Tensor
+
+    def __init__(self, pairs: int, history: int, *, timed: bool) -> None:
+        super().__init__()
+        by_time = pairs // 2 if timed else 0
+        self.register_buffer("order", _frequencies(4.0, 4.0 * history, pairs - by_time), persistent=False)
+        self.register_buffer("time", _frequencies(_SHORTEST, _LONGEST, by_time), persistent=False)
+
+    def forward(self, ages: Float[Tensor, "B L"]) -> Rotation:
+        positions = torch.arange(ages.shape[1], dtype=ages.dtype, device=ages.device).expand_as(ages)
+        # Seconds times a frequency in float32: the angle of the fastest pair is exact to a few degrees after a year.
+        angles = torch.cat([positions[..., None] * self.order, ages[..., None] * -self.time], dim=-1)[:, None]
+        return angles.cos(), angles.sin()
+
+
+def _frequencies(shortest: float, longest: float, count: int) -> Float[Tensor, " R"]:
+    periods = torch.logspace(math.log10(shortest), math.log10(longest), count) if count else torch.empty(0)
+    return 2 * math.pi / periods
