@@ -1,10 +1,12 @@
 """What the machine has and what the process used."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 from retrieval.core.errors import ResourceError
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass
@@ -84,3 +87,15 @@ def as_resource_error(error: BaseException, where: object) -> ResourceError | No
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return ResourceError("out of memory", where=where, remedy="lower the batch or block sizes of the recipe")
     return None
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed blocks of up to 32 MiB for the next allocation; does nothing where there is no glibc.
+
+    Given back to the system, as glibc does by default, their pages are zeroed again at every step of a training
+    loop: up to two fifths of the time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)

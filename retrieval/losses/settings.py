@@ -25,5 +25,5 @@ class LossSettings(Settings):
     """Exponent of the popularity sampler."""
     mask_history: bool = False
     """Also leave out negatives that occur in the window of the positive, before or after it."""
-    block_elements: int = Field(4_000_000, ge=1024)
+    block_elements: int = Field(1_000_000, ge=1024)
     """Most scores held at a time: memory is bounded by this, not by the catalog."""

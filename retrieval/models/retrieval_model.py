@@ -11,6 +11,7 @@ from retrieval.models.encoder import AbstractUserEncoder
 from retrieval.models.histories import Histories
 from retrieval.models.interests import Interests
 from retrieval.models.item_tower import ItemTower
+from retrieval.models.layers import dropout
 from retrieval.models.recurrent import AbstractRecurrentEncoder
 from retrieval.models.settings import EncoderSettings, PopularSettings
 
@@ -72,7 +73,7 @@ class RetrievalModel(AbstractRetrievalModel):
 
     def _events(self, histories: Histories) -> Float[Tensor, "B L D"]:
         vectors = self.items(histories.items) * histories.valid[:, :, None]
-        return functional.dropout(vectors, self.settings.dropout, self.training)
+        return dropout(vectors, self.settings.dropout, self.training)
 
     def _similar(self, interests: Interests) -> Interests:
         vectors = self._scaled(interests.vectors)

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retrieval.models.layers import dropout
+
 _SHORTEST, _LONGEST = 600.0, 2.0 * 365 * 86_400
 """Periods of the rotations by time, in seconds: from ten minutes to two years."""
 
@@ -30,7 +32,7 @@ class CausalBlock(nn.Module):
     def forward(self, states: Float[Tensor, "B L D"], rotation: Rotation | None) -> Float[Tensor, "B L D"]:
         states = states + self._drop(self._attend(self.attention_norm(states), rotation))
         hidden = functional.gelu(self.widen(self.forward_norm(states)), approximate="tanh")
-        return states + self._drop(self.narrow(self._drop(hidden)))
+        return states + self._drop(self.narrow(hidden))
 
     def _attend(self, states: Float[Tensor, "B L D"], rotation: Rotation | None) -> Float[Tensor, "B L D"]:
         query, key, value = self.inputs(states).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -41,7 +43,7 @@ class CausalBlock(nn.Module):
         return mixed
 
     def _drop(self, vectors: Tensor) -> Tensor:
-        return functional.dropout(vectors, self.dropout, self.training)
+        return dropout(vectors, self.dropout, self.training)
 
 
 def initialise(backbone: nn.Module, layers: int) -> None:

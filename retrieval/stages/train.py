@@ -13,6 +13,7 @@ from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.core.errors import DataContractError
 from retrieval.core.locks import exclusive
 from retrieval.core.logging import get_logger
+from retrieval.core.resources import keep_freed_memory
 from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
 from retrieval.data.splits import Part, ground_truth, ranges
@@ -41,6 +42,7 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: StagedArtifact) -> None:
     """Train the recipe's model and write weights, curve and summary; the checkpoints stay, for the case that the commit fails."""
+    keep_freed_memory()
     model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed)
     # Two runs of one recipe would overwrite each other's checkpoints; the lock lies beside them, because they are removed.
     with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
