@@ -32,12 +32,12 @@ class ComiRecSA(AbstractUserEncoder):
 
     def prefixes(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
         batch, length, dimension = events.shape
-        logits = self._logits(events).transpose(1, 2)
-        causal = torch.ones(length, length, dtype=torch.bool, device=events.device).tril()
-        weights = torch.softmax(logits[:, :, None, :].masked_fill(~causal, -torch.inf), dim=-1)  # [B,K,L,L]
-        vectors = torch.einsum("bkli,bid->blkd", weights, events)
-        flat = vectors.reshape(batch * length, -1, dimension)
-        return Interests(flat, histories.valid.reshape(-1, 1).expand(flat.shape[:2]))
+        causal = torch.ones(length, length, dtype=torch.bool, device=events.device).tril()[:, None, :]
+        logits = self._logits(events).transpose(1, 2)[:, None]  # [B,1,K,L]: one window's logits serve all its prefixes
+        weights = torch.softmax(logits.masked_fill(~causal, -torch.inf), dim=-1)  # [B,L,K,L]
+        vectors = (weights.flatten(1, 2) @ events).view(batch * length, -1, dimension)
+        valid = histories.valid.reshape(-1, 1).expand(vectors.shape[:2])
+        return Interests(vectors, valid, weights.flatten(0, 1))
 
     def _logits(self, events: Float[Tensor, "B L D"]) -> Float[Tensor, "B L K"]:
         seen = events if self.positions is None else events + self.positions[: events.shape[1]]

@@ -29,5 +29,6 @@ class AbstractUserEncoder(nn.Module, abc.ABC):
         """The interests after *every* position of the window, [B*L,K,D], in one pass.
 
         Row b*L + l equals `forward` on the first l+1 events of window b (a contract test holds every encoder to
-        it), so one pass trains L positions for little more than the price of one.
+        it), so one pass trains L positions for little more than the price of one. Routing is told where it has a
+        gradient, which is where a penalty on it can do something.
         """

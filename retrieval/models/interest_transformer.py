@@ -1,5 +1,7 @@
 """Several interests read from a causal transformer that sees order and time."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,9 +10,8 @@ from torch.nn import functional
 from retrieval.models.encoder import AbstractUserEncoder
 from retrieval.models.histories import Histories
 from retrieval.models.interests import Interests
-from retrieval.models.sasrec import last_states
 from retrieval.models.settings import InterestTransformerSettings
-from retrieval.models.transformer import CausalBlock, OrderAndTime, initialise
+from retrieval.models.transformer import CausalBlock, OrderAndTime, initialise, last_states, resemblance
 
 
 class InterestTransformer(AbstractUserEncoder):
@@ -33,14 +34,15 @@ class InterestTransformer(AbstractUserEncoder):
         initialise(self.blocks, settings.layers)
 
     def forward(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
-        return self._read(last_states(self._states(events, histories), histories))
+        read = self._read(last_states(self._states(events, histories), histories))
+        return read if self.training else replace(read, routing=resemblance(read.vectors, events, histories))
 
     def prefixes(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
         read = self._read(self._states(events, histories).flatten(0, 1))
         return Interests(read.vectors, read.valid & histories.valid.reshape(-1, 1), log_weights=read.log_weights)
 
     def _states(self, events: Float[Tensor, "B L D"], histories: Histories) -> Float[Tensor, "B L D"]:
-        states = events * self.settings.dimension**0.5
+        states = events
         rotation = self.angles(histories.ages)
         for block in self.blocks:
             states = block(states, rotation)

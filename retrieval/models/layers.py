@@ -23,7 +23,7 @@ def feed_forward(dimension: int, layers: int, *, last_relu: bool = False) -> nn.
     return nn.Sequential(*blocks)
 
 
-def dropout(vectors: Float[Tensor, "..."], probability: float, training: bool) -> Float[Tensor, "..."]:  # noqa: FBT001 - as torch has it
+def dropout(vectors: Float[Tensor, "..."], probability: float, training: bool) -> Float[Tensor, "..."]:
     """Dropout from one random byte an element: the probability is rounded to a multiple of 1/256, and the scale is exact for it.
 
     torch draws a number an element, which on a CPU costs more than a layer of the encoder; eight bytes a draw do not.

@@ -8,7 +8,7 @@ from retrieval.models.encoder import AbstractUserEncoder
 from retrieval.models.histories import Histories
 from retrieval.models.interests import Interests
 from retrieval.models.settings import SASRecSettings
-from retrieval.models.transformer import CausalBlock, initialise
+from retrieval.models.transformer import CausalBlock, initialise, last_states, resemblance
 
 
 class SASRec(AbstractUserEncoder):
@@ -30,7 +30,8 @@ class SASRec(AbstractUserEncoder):
         initialise(self.blocks, settings.layers)
 
     def forward(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
-        return Interests(*_single(last_states(self._states(events), histories)))
+        vectors, valid = _single(last_states(self._states(events), histories))
+        return Interests(vectors, valid, None if self.training else resemblance(vectors, events, histories))
 
     def prefixes(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
         vectors, valid = _single(self._states(events).flatten(0, 1))
@@ -42,12 +43,6 @@ class SASRec(AbstractUserEncoder):
             states = block(states, None)
         normalised: Tensor = self.last_norm(states)
         return normalised
-
-
-def last_states(states: Float[Tensor, "B L D"], histories: Histories) -> Float[Tensor, "B D"]:
-    """The state after the last valid event of each window."""
-    last = (histories.lengths - 1).clamp(min=0)
-    return states[torch.arange(len(states), device=states.device), last]
 
 
 def _single(vectors: Float[Tensor, "R D"]) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,30 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retrieval.models.histories import Histories
 from retrieval.models.layers import dropout
 
-_SHORTEST, _LONGEST = 600.0, 2.0 * 365 * 86_400
-"""Periods of the rotations by time, in seconds: from ten minutes to two years."""
+_SHORTEST, _LONGEST = 3600.0, 2.0 * 365 * 86_400
+"""Periods of the rotations by time, in seconds: from an hour to two years."""
 
 Rotation = tuple[Float[Tensor, "B 1 L R"], Float[Tensor, "B 1 L R"]]
 """Cosine and sine of the angles of every position."""
+
+
+def last_states(states: Float[Tensor, "B L D"], histories: Histories) -> Float[Tensor, "B D"]:
+    """The state after the last valid event of each window."""
+    last = (histories.lengths - 1).clamp(min=0)
+    return states[torch.arange(len(states), device=states.device), last]
+
+
+@torch.no_grad()
+def resemblance(vectors: Float[Tensor, "B K D"], events: Float[Tensor, "B L D"], histories: Histories) -> Float[Tensor, "B K L"]:
+    """Which events an interest stands for: the softmax over the history of the scores that the interest gives its items.
+
+    Attention weights of a deep backbone do not say what a state is about; the scores of the user's own items do.
+    """
+    scores = (vectors @ events.transpose(1, 2)).masked_fill(~histories.valid[:, None, :], -torch.inf)
+    return torch.softmax(scores, dim=-1).nan_to_num(0.0)
 
 
 class CausalBlock(nn.Module):
@@ -88,11 +105,12 @@ class OrderAndTime(nn.Module):
 
     def forward(self, ages: Float[Tensor, "B L"]) -> Rotation:
         positions = torch.arange(ages.shape[1], dtype=ages.dtype, device=ages.device).expand_as(ages)
-        # Seconds times a frequency in float32: the angle of the fastest pair is exact to a few degrees after a year.
-        angles = torch.cat([positions[..., None] * self.order, ages[..., None] * -self.time], dim=-1)[:, None]
+        turns = torch.cat([positions[..., None] * self.order, ages[..., None] * -self.time], dim=-1)[:, None]
+        # Whole turns are dropped in float64: a year has thousands of the fastest.
+        angles = turns.remainder(1.0).to(torch.float32) * (2 * math.pi)
         return angles.cos(), angles.sin()
 
 
 def _frequencies(shortest: float, longest: float, count: int) -> Float[Tensor, " R"]:
     periods = torch.logspace(math.log10(shortest), math.log10(longest), count) if count else torch.empty(0)
-    return 2 * math.pi / periods
+    return 1.0 / periods.double()

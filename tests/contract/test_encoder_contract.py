@@ -9,7 +9,9 @@ from retrieval.models.settings import (
     ComiRecSASettings,
     EncoderSettings,
     Gru4RecSettings,
+    InterestTransformerSettings,
     MindSettings,
+    SASRecSettings,
     YouTubeDNNSettings,
 )
 from retrieval.models.table import ENCODERS, build_model
@@ -21,6 +23,8 @@ SETTINGS = {
     "comirec-sa": ComiRecSASettings(dimension=DIMENSION, history=LENGTH, interests=3),
     "youtube-dnn": YouTubeDNNSettings(dimension=DIMENSION, history=LENGTH, layers=2),
     "gru4rec": Gru4RecSettings(dimension=DIMENSION, history=LENGTH, layers=2),
+    "sasrec": SASRecSettings(dimension=DIMENSION, history=LENGTH, heads=2),
+    "interest-transformer": InterestTransformerSettings(dimension=DIMENSION, history=LENGTH, interests=3, heads=1),
 }
 
 
@@ -54,7 +58,7 @@ def model(settings: EncoderSettings):
 
 def test_shapes_and_at_least_one_valid_interest(model, settings) -> None:
     interests = model.interests(histories(3, 7, 1, 12))
-    assert interests.vectors.shape == (4, getattr(settings, "interests", 1), DIMENSION)
+    assert interests.vectors.shape == (4, getattr(settings, "interests", 1), DIMENSION + model.encoder.weighted)
     assert interests.valid.dtype == torch.bool
     assert interests.valid.any(dim=1).all()
     assert torch.isfinite(interests.vectors).all()

@@ -8,8 +8,17 @@ import torch
 
 from retrieval.models.histories import Histories
 from retrieval.models.mind import adaptive_interests
-from retrieval.models.settings import ComiRecDRSettings, ComiRecSASettings, Gru4RecSettings, MindSettings, YouTubeDNNSettings
+from retrieval.models.settings import (
+    ComiRecDRSettings,
+    ComiRecSASettings,
+    Gru4RecSettings,
+    InterestTransformerSettings,
+    MindSettings,
+    SASRecSettings,
+    YouTubeDNNSettings,
+)
 from retrieval.models.table import build_model
+from retrieval.models.transformer import OrderAndTime, rotate
 
 L, D, K = 5, 4, 3
 
@@ -135,3 +144,65 @@ def test_gru4rec_is_the_gates_of_the_equations(readout: str) -> None:
     )
     read = shares[-1] if readout == "last" else shares.mean(axis=0)
     np.testing.assert_allclose(numpy_of(found.routing[0, 0]), [*read.mean(axis=1), 0.0], rtol=1e-5, atol=1e-7)
+
+
+def normalised(x: np.ndarray, norm: torch.nn.LayerNorm) -> np.ndarray:
+    centred = x - x.mean()
+    return centred / np.sqrt((centred**2).mean() + 1e-5) * numpy_of(norm.weight) + numpy_of(norm.bias)
+
+
+def block_by_hand(states: list[np.ndarray], block: torch.nn.Module, heads: int, turn) -> list[np.ndarray]:
+    """One causal block, one position and one head at a time; turn(vector, position) rotates queries and keys."""
+    width = D // heads
+    seen = [numpy_of(block.inputs.weight) @ normalised(x, block.attention_norm) for x in states]
+    out = []
+    for at, state in enumerate(states):
+        mixed = []
+        for head in range(heads):
+            part = slice(head * width, (head + 1) * width)
+            query = turn(seen[at][:D][part], at)
+            scores = [query @ turn(seen[i][D : 2 * D][part], i) / math.sqrt(width) for i in range(at + 1)]
+            mixed.append(sum(w * seen[i][2 * D :][part] for i, w in enumerate(softmax(np.array(scores)))))
+        middle = state + numpy_of(block.outputs.weight) @ np.concatenate(mixed)
+        hidden = numpy_of(block.widen.weight) @ normalised(middle, block.forward_norm) + numpy_of(block.widen.bias)
+        gelu = 0.5 * hidden * (1 + np.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))
+        out.append(middle + numpy_of(block.narrow.weight) @ gelu + numpy_of(block.narrow.bias))
+    return out
+
+
+def test_sasrec_is_a_loop_over_positions_and_heads() -> None:
+    model = build_model(SASRecSettings(dimension=D, history=L, layers=2, heads=2), 20, 1).eval()
+    events, encoder = numpy_of(model.items.embedding.weight)[10:14], model.encoder
+    states = [event * math.sqrt(D) + numpy_of(encoder.positions)[i] for i, event in enumerate(events)]
+    for block in encoder.blocks:
+        states = block_by_hand(states, block, 2, lambda vector, _: vector)
+    expected = normalised(states[-1], encoder.last_norm)
+    np.testing.assert_allclose(numpy_of(model.interests(window(4)).vectors[0, 0]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_turns_with_order_and_time_alone() -> None:
+    """Counting positions or times from elsewhere changes no inner product of turned vectors."""
+    angles = OrderAndTime(4, 50, timed=True)
+    ages = torch.tensor([[9e6, 4e6, 86_400.0, 60.0, 0.0]])
+    query, key = torch.randn(1, 1, 5, 8), torch.randn(1, 1, 5, 8)
+    scores = rotate(query, angles(ages)) @ rotate(key, angles(ages)).transpose(-1, -2)
+    later = rotate(query, angles(ages + 1e6)) @ rotate(key, angles(ages + 1e6)).transpose(-1, -2)
+    torch.testing.assert_close(scores, later, rtol=1e-3, atol=1e-2)
+    order_only = OrderAndTime(4, 50, timed=False)
+    assert torch.equal(order_only(ages)[0], order_only(ages * 0)[0])
+    assert not torch.equal(angles(ages)[0], angles(ages * 0)[0])
+
+
+def test_the_interest_transformer_adds_a_network_of_its_own_to_the_shared_state() -> None:
+    settings = InterestTransformerSettings(dimension=D, history=L, interests=K, heads=1, layers=1)
+    model = build_model(settings, 20, 1).eval()
+    encoder, events = model.encoder, model.items.embedding.weight[10:14]
+    state = encoder.last_norm(encoder.blocks[0](events[None], encoder.angles(torch.zeros(1, 4))))[0, 3]
+    inner = encoder.readers.inner
+    for k in range(K):
+        part = slice(k * D, (k + 1) * D)
+        hidden = torch.nn.functional.gelu(inner.weight[part] @ state + inner.bias[part], approximate="tanh")
+        torch.testing.assert_close(model.interests(window(4)).vectors[0, k, :D], state + hidden @ encoder.readers.outer[k])
+    weights = encoder.readers.weights(state).exp()
+    torch.testing.assert_close(model.interests(window(4)).vectors[0, :, D].exp(), weights / weights.sum())
+    assert torch.equal(model.all_items()[:, D], torch.ones(20))

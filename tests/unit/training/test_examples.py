@@ -79,3 +79,24 @@ def test_counts_leave_out_the_future() -> None:
     assert events.counts(7).tolist() == [1, 1, 0, 0, 0, 0, 0]
     assert events.last_time() == 1
     assert events.since(1).counts(7).tolist() == [0, 1, 0, 0, 0, 0, 0]
+
+
+def test_batches_hold_windows_of_like_length_and_still_every_window_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(2, 60, (400,), generator=generator).tolist()
+    examples = EXAMPLES["prefixes"](events_of(lengths, lengths), 50, ExampleSettings(batch_size=8), 1)
+    steps = len(examples.owners) // 8
+    batches = [examples.batch(step) for step in range(steps)]
+    sizes = torch.stack([batch.end - batch.start for batch in batches])
+    assert float(sizes.sum() / (8 * sizes.amax(dim=1)).sum()) > 0.9  # in random batches about two thirds
+    owners = torch.cat([torch.searchsorted(examples.events.start, batch.start, right=True) - 1 for batch in batches])
+    assert int(torch.bincount(owners).max()) <= 2  # a user with more than 51 events has two windows
+
+
+def test_targets_may_lie_anywhere_up_to_the_users_last_training_event() -> None:
+    events = events_of([30, 4, 60], [20, 4, 60])
+    for name in sorted(EXAMPLES):
+        windows = EXAMPLES[name](events, 8, ExampleSettings(batch_size=50, horizon=5), 1).batch(0)
+        owner = torch.searchsorted(events.start, windows.start, right=True) - 1
+        assert torch.equal(windows.last, events.start[owner] + events.count[owner] - 1)
+        assert windows.horizon == 5

@@ -177,3 +177,15 @@ def test_positions_with_little_history_are_left_out_where_there_are_others(tmp_p
     items = run.objective.events.items
     targets = [int(items[start + events]) for start, events in zip([0] * (len(expected) - 3) + [35] * 3, expected, strict=True)]
     assert seen[0].tolist() == targets
+
+
+def test_with_a_horizon_the_target_is_any_of_the_next_events_and_never_behind_the_last(tmp_path: Path) -> None:
+    run = make_run(tmp_path, steps=1)
+    seen: list[torch.Tensor] = []
+    loss = run.objective.loss
+    run.objective.loss = lambda examples, *rest: (seen.append(examples.positive_rows), loss(examples, *rest))[1]
+    for step in range(60):
+        run.objective(Windows(torch.tensor([0]), torch.tensor([4]), torch.tensor([5]), horizon=3), step, least_history=1)
+    items, drawn = run.objective.events.items.tolist(), torch.stack(seen)
+    for position, follows in enumerate([(1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5)]):
+        assert set(drawn[:, position].tolist()) == {items[event] for event in follows}
