@@ -27,3 +27,8 @@ class LossSettings(Settings):
     """Also leave out negatives that occur in the window of the positive, before or after it."""
     block_elements: int = Field(1_000_000, ge=1024)
     """Most scores held at a time: memory is bounded by this, not by the catalog."""
+
+    @property
+    def whole_catalog(self) -> bool:
+        """Does a step read every item?"""
+        return self.name == "full-softmax"

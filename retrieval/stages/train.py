@@ -26,6 +26,7 @@ from retrieval.training.checkpoints import Checkpoints, TrainingState, read_tens
 from retrieval.training.examples import EXAMPLES, TrainingEvents
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
+from retrieval.training.optimizer import has_row_wise_table
 from retrieval.training.validation import HeldOut, ValidationSettings, validate
 
 _DAY = 86_400
@@ -57,7 +58,7 @@ def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: Sta
         "best_step": state.best_step,
         "validation": next((point for point in state.curve if point["step"] == state.best_step), {}),
         "catalog_fingerprint": dataset.catalog.fingerprint,
-        **({} if isinstance(recipe.model, PopularSettings) else _resolved(recipe)),
+        **({} if isinstance(recipe.model, PopularSettings) else _resolved(recipe, dataset.catalog.n_items)),
     }
 
 
@@ -106,18 +107,19 @@ def _count(model: PopularModel, events: TrainingEvents) -> TrainingState:
 def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints) -> TrainingRun:
     device = choose_device(recipe.machine.device)
     compute = choose_precision(recipe.train.precision, device)
-    log.info("training", model=recipe.model.name, **_resolved(recipe))
+    log.info("training", model=recipe.model.name, **_resolved(recipe, model.items.n_items))
     model, events = model.to(device), events.to(device)
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)
     objective = Objective(model, events, recipe.train.loss, compute, recipe.seed)
     return TrainingRun(model, examples, objective, recipe.train, _validator(recipe, dataset, device), checkpoints, recipe.seed)
 
 
-def _resolved(recipe: Recipe) -> dict[str, Any]:
-    """What `auto` came to here; it moves results in their last digits and is no part of a model's identity."""
+def _resolved(recipe: Recipe, n_items: int) -> dict[str, Any]:
+    """What `auto` came to here; besides the item table's it moves results in their last digits and is no part of a model's identity."""
     device = choose_device(recipe.machine.device)
     products = str(choose_precision(recipe.train.precision, device)).removeprefix("torch.")
-    return {"device": str(device), "products": products, "threads": torch.get_num_threads()}
+    item_table = "row-wise" if has_row_wise_table(recipe.train, n_items) else "dense"
+    return {"device": str(device), "products": products, "threads": torch.get_num_threads(), "item_table": item_table}
 
 
 def _validator(recipe: Recipe, dataset: Dataset, device: torch.device) -> Callable[[RetrievalModel], dict[str, float]]:

@@ -13,10 +13,11 @@ from retrieval.core.progress import Progress, progress
 from retrieval.core.seeds import derive_seed
 from retrieval.core.signals import Received, deferred_signals
 from retrieval.models.retrieval_model import RetrievalModel
-from retrieval.training.checkpoints import Checkpoints, TrainingState, flatten_optimizer, restore_optimizer
+from retrieval.training.checkpoints import Checkpoints, TensorGroups, TrainingState
 from retrieval.training.examples import AbstractExamples
 from retrieval.training.objective import Objective
-from retrieval.training.settings import OptimizerSettings, TrainSettings
+from retrieval.training.optimizer import Optimizer, has_row_wise_table
+from retrieval.training.settings import TrainSettings
 
 Validate = Callable[[RetrievalModel], dict[str, float]]
 log = get_logger("train")
@@ -51,8 +52,8 @@ def train(run: TrainingRun) -> TrainingState:
 class _Loop:
     def __init__(self, run: TrainingRun) -> None:
         self.run, self.state = run, TrainingState()
-        self.optimizer = _optimizer(run.model, run.settings.optimizer)
-        self.best = _copy(run.model)
+        row_wise = has_row_wise_table(run.settings, run.model.items.n_items)
+        self.optimizer = Optimizer(run.model, run.settings.optimizer, row_wise=row_wise)
         self.since_validation = torch.zeros(2, dtype=torch.float64)  # sum of losses, steps
         self._resume()
 
@@ -67,7 +68,8 @@ class _Loop:
                     self._stop(received)
                 if self.state.step % settings.checkpoint_every == 0 or self.state.step == self.run.stop_at_step:
                     self._save()
-        self.run.model.load_state_dict(self.best)
+        # A part that ends before the first validation has no best yet.
+        self.run.model.load_state_dict(self.run.checkpoints.best() or self.run.model.state_dict())
         return self.state
 
     def _finished(self) -> bool:
@@ -78,18 +80,16 @@ class _Loop:
 
     def _step(self, bar: Progress) -> None:
         run, step = self.run, self.state.step
-        _set_rate(self.optimizer, run.settings, step)
         run.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.clear()
         with torch.random.fork_rng(devices=[]):
             # Dropout draws from the global generator; seeded by step, it is the same after a restart.
             torch.manual_seed(derive_seed(run.seed, "dropout", step))
             loss = run.objective(run.examples.batch(step), step, least_history=run.examples.least_history)
         self._require_finite(loss, "loss")
         torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.settings.optimizer.clip_norm)
-        self._require_finite(norm, "gradient")
-        self.optimizer.step()
+        self._require_finite(self.optimizer.collect(run.settings.optimizer.clip_norm), "gradient")
+        self.optimizer.step(_rate(run.settings, step))
         self.state.step += 1
         self.since_validation += torch.tensor([float(loss.detach()), 1.0], dtype=torch.float64)
         bar.advance()
@@ -102,7 +102,7 @@ class _Loop:
         self.state.curve.append({"step": self.state.step, "loss": loss, **measured})
         if value > self.state.best:
             self.state.best, self.state.best_step, self.state.stale = value, self.state.step, 0
-            self.best = _copy(self.run.model)
+            self.run.checkpoints.keep_best(self.run.model.state_dict())
         else:
             self.state.stale += 1
         bar.advance(0, note=f"loss {loss:.3f}  {name} {value:.4f}  best {self.state.best:.4f} at {self.state.best_step}")
@@ -126,33 +126,33 @@ class _Loop:
         )
 
     def _save(self) -> None:
-        tensors = {"model": _copy(self.run.model), "optimizer": flatten_optimizer(self.optimizer), "best": self.best}
-        tensors["losses"] = {"since_validation": self.since_validation}
-        self.run.checkpoints.save(self.state, tensors)
+        tensors = {"model": self.run.model.state_dict(), "optimizer": self.optimizer.state()}
+        self.run.checkpoints.save(self.state, {**tensors, "losses": {"since_validation": self.since_validation}})
 
     def _resume(self) -> None:
         found = self.run.checkpoints.load()
         if found is None:
             return
-        self.state, tensors = found
-        self.run.model.load_state_dict(tensors["model"])
-        self.best, self.since_validation = tensors["best"], tensors["losses"]["since_validation"]
-        restore_optimizer(self.optimizer, tensors["optimizer"])
+        state, groups = found
+        if not self._fits(groups):
+            log.warning("starts anew: the checkpoint is of another version of this program", step=state.step)
+            self.run.checkpoints.clear()
+            return
+        self.state, self.since_validation = state, groups["losses"]["since_validation"]
+        self.run.model.load_state_dict(groups["model"])
+        self.optimizer.restore(groups["optimizer"])
         log.info("resumed", step=self.state.step, best=round(self.state.best, 4))
 
+    def _fits(self, groups: TensorGroups) -> bool:
+        """Does a checkpoint hold what this model and this optimizer need? Asked before anything is changed."""
+        if not {"model", "optimizer", "losses"} <= groups.keys():
+            return False
+        expected = {name: value.shape for name, value in self.run.model.state_dict().items()}
+        return expected == groups.shapes("model") and self.optimizer.fits(groups.shapes("optimizer"))
 
-def _optimizer(model: RetrievalModel, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
-
-def _set_rate(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int) -> None:
+def _rate(settings: TrainSettings, step: int) -> float:
     rate = settings.optimizer.learning_rate * min(1.0, (step + 1) / max(1, settings.optimizer.warmup_steps))
     if settings.optimizer.schedule == "cosine":
         rate *= 0.1 + 0.45 * (1 + math.cos(math.pi * step / settings.steps))
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _copy(model: RetrievalModel) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    return rate

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 from retrieval.losses.settings import LossSettings
@@ -17,6 +17,10 @@ class OptimizerSettings(Settings):
     schedule: Literal["constant", "cosine"] = "constant"
     """`cosine` falls to a tenth of the rate over the planned steps."""
     clip_norm: float = Field(5.0, gt=0)
+    item_table: Literal["auto", "dense", "row-wise"] = "auto"
+    """`row-wise` touches only the rows of the item table that a step reads, so its cost does not grow with the catalog:
+    Adam without momentum, one second moment a row, weight decay in the steps that read a row. `auto` takes it for
+    catalogs of at least 50,000 items, unless the loss reads them all."""
 
 
 class ExampleSettings(Settings):
@@ -48,3 +52,9 @@ class TrainSettings(Settings):
     """Validations without a new best before training stops; 0 never stops early."""
     validation_users: int = Field(2000, ge=1)
     checkpoint_every: int = Field(500, ge=1)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "TrainSettings":
+        if self.optimizer.item_table == "row-wise" and self.loss.whole_catalog:
+            raise ValueError(f"optimizer.item_table = 'row-wise' does not go with loss.name = '{self.loss.name}', which reads every item")
+        return self

@@ -66,13 +66,16 @@ def test_the_loss_falls(tmp_path: Path, loss: str, examples: str, readout: str) 
     assert curve[-1]["loss"] < curve[0]["loss"] - 0.2
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5, 7, 11])
-def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, stop: int) -> None:
-    whole = make_run(tmp_path / "whole")
+@pytest.mark.parametrize(
+    ("stop", "item_table"), [(1, "dense"), (4, "row-wise"), (5, "dense"), (5, "row-wise"), (7, "dense"), (11, "row-wise")]
+)
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, stop: int, item_table: str) -> None:
+    optimizer = OptimizerSettings(item_table=item_table)
+    whole = make_run(tmp_path / "whole", optimizer=optimizer)
     train(whole)
 
     def interrupted_at(step: int) -> TrainingRun:
-        run = make_run(tmp_path / "parts")
+        run = make_run(tmp_path / "parts", optimizer=optimizer)
         batch = run.examples.batch
 
         def counting(number: int):
@@ -86,7 +89,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, stop: i
     with pytest.raises(InterruptedRunError) as caught:
         train(interrupted_at(stop))
     assert caught.value.signal_number == signal.SIGINT
-    resumed = make_run(tmp_path / "parts")
+    resumed = make_run(tmp_path / "parts", optimizer=optimizer)
     state = train(resumed)
     expected = weights(whole)
     assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
@@ -127,6 +130,37 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     resumed = make_run(tmp_path / "parts")
     train(resumed)
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
+
+
+def test_a_restart_has_the_best_weights_of_its_checkpoint_and_not_later_ones(tmp_path: Path) -> None:
+    """The best of step 8 was kept after the checkpoint of step 5, which knows that of step 4."""
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def run_with(values: dict[int, float], **settings) -> TrainingRun:
+        run = make_run(tmp_path, steps=12, validate=lambda model: {"recall@50": values[len(seen) * 4]}, **settings)
+        measure = run.validate
+        object.__setattr__(run, "validate", lambda model: (seen.update({len(seen) * 4 + 4: weights(run)}), measure(model))[1])
+        return run
+
+    first = run_with({4: 0.5, 8: 0.9, 12: 0.1})
+    first.checkpoints.save = lambda state, tensors: Checkpoints.save(first.checkpoints, state, tensors) if state.step == 5 else None
+    train(first)
+    assert Checkpoints(tmp_path).load()[0].step == 5
+    del seen[8], seen[12]
+    second = run_with({8: 0.4, 12: 0.3})
+    assert train(second).best_step == 4
+    assert all(torch.equal(value, seen[4][name]) for name, value in weights(second).items())
+
+
+def test_a_checkpoint_of_another_version_is_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = make_run(tmp_path / "whole")
+    train(whole)
+    other = ComiRecSASettings(dimension=8, history=7, interests=2, dropout=0.2)
+    train(make_run(tmp_path / "parts", other, steps=20))
+    started = make_run(tmp_path / "parts")
+    assert train(started).step == 12
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(started).items())
+    assert [path.name for path in sorted((tmp_path / "parts").glob("step-*"))] == ["step-000000005", "step-000000010"]
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_kept(tmp_path: Path) -> None:
