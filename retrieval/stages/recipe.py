@@ -11,7 +11,7 @@ from retrieval.data.generator.settings import GeneratorSettings
 from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.evaluation.settings import BASELINES, EvaluationSettings
 from retrieval.index.settings import IndexSettings
-from retrieval.models.settings import ComiRecSASettings, ModelSettings, PopularSettings, YouTubeDNNSettings
+from retrieval.models.settings import ComiRecSASettings, Gru4RecSettings, ModelSettings, PopularSettings, YouTubeDNNSettings
 from retrieval.recall.settings import RecallSettings
 from retrieval.training.settings import TrainSettings
 
@@ -50,6 +50,8 @@ class Recipe(Settings):
             raise ValueError(f"unknown baseline '{min(unknown)}'; known: {', '.join(BASELINES)}")
         if self.evaluate.depth > self.recall.n:
             raise ValueError(f"evaluate.cutoffs reach {self.evaluate.depth}, lists hold recall.n = {self.recall.n}")
+        if self.train.examples.name == "session-parallel" and not isinstance(self.model, (Gru4RecSettings, PopularSettings)):
+            raise ValueError(f"train.examples.name = 'session-parallel' needs an encoder with a state: gru4rec, not {self.model.name}")
         return self
 
 
@@ -76,7 +78,16 @@ def baseline_recipes(recipe: Recipe) -> dict[str, Recipe]:
 
 def _baseline(recipe: Recipe, name: str) -> Recipe | None:
     model = _baseline_model(recipe, name)
-    return None if model is None else recipe.model_copy(update={"model": model, "name": name})
+    return None if model is None else recipe.model_copy(update={"model": model, "name": name, "train": _trainable(recipe, model)})
+
+
+def _trainable(recipe: Recipe, model: Any) -> TrainSettings:
+    """How a baseline is trained: as the model is, or on windows with as many targets a step where it has no state to carry."""
+    examples = recipe.train.examples
+    if examples.name != "session-parallel" or isinstance(model, (Gru4RecSettings, PopularSettings)):
+        return recipe.train
+    windows = max(1, round(examples.batch_size * examples.unroll / model.history))
+    return recipe.train.model_copy(update={"examples": examples.model_copy(update={"name": "prefixes", "batch_size": windows})})
 
 
 def _baseline_model(recipe: Recipe, name: str) -> Any:

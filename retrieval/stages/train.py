@@ -23,10 +23,11 @@ from retrieval.models.settings import PopularSettings
 from retrieval.models.table import build_model
 from retrieval.stages.recipe import Recipe
 from retrieval.training.checkpoints import Checkpoints, TrainingState, read_tensors
-from retrieval.training.examples import EXAMPLES, TrainingEvents
+from retrieval.training.examples import TrainingEvents
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
 from retrieval.training.optimizer import has_row_wise_table
+from retrieval.training.table import EXAMPLES
 from retrieval.training.validation import HeldOut, ValidationSettings, validate
 
 _DAY = 86_400

@@ -6,13 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.core.errors import DataContractError
 from retrieval.core.seeds import derive_seed
-from retrieval.core.tables import Table
 from retrieval.data.sequences import SequenceDataset
 from retrieval.training.settings import ExampleSettings
 
@@ -71,6 +70,23 @@ class TrainingEvents:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Where windows stand that go on from one step to the next: each in a slot whose state is carried."""
+
+    number: Int[Tensor, " B"]
+    fresh: Bool[Tensor, " B"]
+    """The window begins its session: what the slot knows is of another one."""
+    last: Bool[Tensor, " B"]
+    """It is the step's last window of its slot: the next step goes on from it."""
+    count: int
+    """Of all slots."""
+
+    def to(self, device: torch.device) -> "Slots":
+        """The same on a device."""
+        return Slots(self.number.to(device), self.fresh.to(device), self.last.to(device), self.count)
+
+
+@dataclass(frozen=True)
 class Windows:
     """Inputs [start, end) of B windows in the event arrays.
 
@@ -81,10 +97,13 @@ class Windows:
     end: Int[Tensor, " B"]
     last: Int[Tensor, " B"]
     horizon: int = 1
+    slots: Slots | None = None
+    """None: every window is read from nothing."""
 
     def to(self, device: torch.device) -> "Windows":
         """The same on a device."""
-        return Windows(self.start.to(device), self.end.to(device), self.last.to(device), self.horizon)
+        slots = None if self.slots is None else self.slots.to(device)
+        return Windows(self.start.to(device), self.end.to(device), self.last.to(device), self.horizon, slots)
 
 
 class AbstractExamples(abc.ABC):
@@ -182,6 +201,3 @@ class RandomCut(AbstractExamples):
         return Windows(
             torch.maximum(self.events.start[owners], end - self.length), end, self.events.start[owners] + last, self.settings.horizon
         )
-
-
-EXAMPLES: Table[type[Prefixes | RandomCut]] = Table("example strategy", {"prefixes": Prefixes, "random-cut": RandomCut})

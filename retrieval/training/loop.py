@@ -127,7 +127,8 @@ class _Loop:
 
     def _save(self) -> None:
         tensors = {"model": self.run.model.state_dict(), "optimizer": self.optimizer.state()}
-        self.run.checkpoints.save(self.state, {**tensors, "losses": {"since_validation": self.since_validation}})
+        tensors |= {"losses": {"since_validation": self.since_validation}, "carried": self.run.objective.carried.tensors()}
+        self.run.checkpoints.save(self.state, tensors)
 
     def _resume(self) -> None:
         found = self.run.checkpoints.load()
@@ -141,11 +142,12 @@ class _Loop:
         self.state, self.since_validation = state, groups["losses"]["since_validation"]
         self.run.model.load_state_dict(groups["model"])
         self.optimizer.restore(groups["optimizer"])
+        self.run.objective.carried.restore(groups["carried"])
         log.info("resumed", step=self.state.step, best=round(self.state.best, 4))
 
     def _fits(self, groups: TensorGroups) -> bool:
         """Does a checkpoint hold what this model and this optimizer need? Asked before anything is changed."""
-        if not {"model", "optimizer", "losses"} <= groups.keys():
+        if not {"model", "optimizer", "losses", "carried"} <= groups.keys():
             return False
         expected = {name: value.shape for name, value in self.run.model.state_dict().items()}
         return expected == groups.shapes("model") and self.optimizer.fits(groups.shapes("optimizer"))

@@ -14,6 +14,7 @@ from retrieval.models.histories import Histories, gather_histories
 from retrieval.models.interests import Interests
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.sampling.negatives import SAMPLERS, NegativeSampler
+from retrieval.training.carried import CarriedStates
 from retrieval.training.examples import TrainingEvents, Windows
 
 
@@ -22,6 +23,7 @@ class Objective:
 
     def __init__(self, model: RetrievalModel, events: TrainingEvents, settings: LossSettings, compute: torch.dtype, seed: int) -> None:
         self.model, self.events, self.settings, self.compute, self.seed = model, events, settings, compute, seed
+        self.carried = CarriedStates()
         self.loss = LOSSES[settings.name](settings)
         n_items = len(model.items.all_items())
         self.sampler = NegativeSampler(SAMPLERS[settings.sampler](events.counts(n_items), settings.alpha))
@@ -48,7 +50,7 @@ class Objective:
         self, windows: Windows, histories: Histories, least_history: int
     ) -> tuple[Interests, Int[Tensor, " P"], Int[Tensor, " P"]]:
         """Interests after each position to train, the window it lies in, and the event that follows it."""
-        interests, length = self.model.prefix_interests(histories), histories.items.shape[1]
+        interests, length = self._prefixes(windows, histories), histories.items.shape[1]
         seen = torch.arange(1, length + 1, device=histories.valid.device)
         trained = histories.valid & ((seen >= least_history) | (histories.lengths < least_history)[:, None])
         chosen = torch.nonzero(trained.flatten()).flatten()
@@ -62,6 +64,11 @@ class Objective:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "targets", step))
         draw = torch.rand(len(following), generator=generator, dtype=torch.float64).to(following.device)
         return following + (draw * (last - following + 1).clamp(max=horizon)).long()
+
+    def _prefixes(self, windows: Windows, histories: Histories) -> Interests:
+        if windows.slots is None:
+            return self.model.prefix_interests(histories)
+        return self.carried.advance(self.model, windows.slots, histories)
 
     def _queries(self, interests: Interests) -> Queries:
         return Queries(interests.vectors / self.model.settings.temperature, interests.valid)

@@ -26,10 +26,13 @@ class OptimizerSettings(Settings):
 class ExampleSettings(Settings):
     """What a step learns from."""
 
-    name: Literal["prefixes", "random-cut"] = "prefixes"
-    """`prefixes` trains the positions of a window in one encoder pass; `random-cut` is ComiRec's: one cut a user."""
+    name: Literal["prefixes", "random-cut", "session-parallel"] = "prefixes"
+    """`prefixes` trains the positions of a window in one encoder pass; `random-cut` is ComiRec's: one cut a user;
+    `session-parallel` is GRU4Rec's: whole sessions, a few events a step, for encoders with a state."""
     batch_size: int = Field(64, ge=1)
-    """Windows a step (`prefixes`) or users a step (`random-cut`)."""
+    """Windows a step (`prefixes`), users a step (`random-cut`) or slots (`session-parallel`)."""
+    unroll: int = Field(10, ge=1)
+    """`session-parallel`: events a slot reads a step, which is also how far gradients reach back. The original has 1."""
     least_history: int = Field(1, ge=1)
     """`prefixes`: positions with a shorter history are not trained, except in windows that have no other. Users are
     served with their whole window, so short prefixes of long histories teach what is rarely asked."""

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from retrieval.core.errors import DataContractError
 from retrieval.data.sequences import SequenceDataset
-from retrieval.training.examples import EXAMPLES, TrainingEvents
+from retrieval.training.examples import TrainingEvents
 from retrieval.training.settings import ExampleSettings
+from retrieval.training.table import EXAMPLES
 
 
 def events_of(lengths: list[int], train_end: list[int]) -> TrainingEvents:

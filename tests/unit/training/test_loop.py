@@ -12,13 +12,14 @@ import torch
 from retrieval.core.errors import InterruptedRunError, QualityGateError
 from retrieval.data.sequences import SequenceDataset
 from retrieval.losses.settings import LossSettings
-from retrieval.models.settings import ComiRecSASettings, MindSettings
+from retrieval.models.settings import ComiRecSASettings, Gru4RecSettings, MindSettings
 from retrieval.models.table import build_model
 from retrieval.training.checkpoints import Checkpoints
-from retrieval.training.examples import EXAMPLES, TrainingEvents, Windows
+from retrieval.training.examples import TrainingEvents, Windows
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
 from retrieval.training.settings import ExampleSettings, OptimizerSettings, TrainSettings
+from retrieval.training.table import EXAMPLES
 
 ITEMS = 24
 
@@ -61,21 +62,29 @@ def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
 def test_the_loss_falls(tmp_path: Path, loss: str, examples: str, readout: str) -> None:
     optimizer = OptimizerSettings(learning_rate=0.03)
     settings = {"examples": ExampleSettings(name=examples, batch_size=8), "loss": LossSettings(name=loss, readout=readout, negatives=16)}
-    run = make_run(tmp_path, steps=60, patience=0, optimizer=optimizer, **settings)
+    model = Gru4RecSettings(dimension=8, history=6) if examples == "session-parallel" else None
+    run = make_run(tmp_path, model, steps=60, patience=0, optimizer=optimizer, **settings)
     curve = train(run).curve
     assert curve[-1]["loss"] < curve[0]["loss"] - 0.2
 
 
+CARRIED = {
+    "model_settings": Gru4RecSettings(dimension=8, history=6, layers=2, readout="mean", dropout=0.2, hidden_dropout=0.2),
+    "examples": ExampleSettings(name="session-parallel", batch_size=5, unroll=4),
+}
+
+
+@pytest.mark.parametrize("settings", [{}, CARRIED], ids=["windows", "carried"])
 @pytest.mark.parametrize(
     ("stop", "item_table"), [(1, "dense"), (4, "row-wise"), (5, "dense"), (5, "row-wise"), (7, "dense"), (11, "row-wise")]
 )
-def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, stop: int, item_table: str) -> None:
-    optimizer = OptimizerSettings(item_table=item_table)
-    whole = make_run(tmp_path / "whole", optimizer=optimizer)
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, stop: int, item_table: str, settings: dict) -> None:
+    settings = {**settings, "optimizer": OptimizerSettings(item_table=item_table)}
+    whole = make_run(tmp_path / "whole", **settings)
     train(whole)
 
     def interrupted_at(step: int) -> TrainingRun:
-        run = make_run(tmp_path / "parts", optimizer=optimizer)
+        run = make_run(tmp_path / "parts", **settings)
         batch = run.examples.batch
 
         def counting(number: int):
@@ -89,7 +98,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, stop: i
     with pytest.raises(InterruptedRunError) as caught:
         train(interrupted_at(stop))
     assert caught.value.signal_number == signal.SIGINT
-    resumed = make_run(tmp_path / "parts", optimizer=optimizer)
+    resumed = make_run(tmp_path / "parts", **settings)
     state = train(resumed)
     expected = weights(whole)
     assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
@@ -170,6 +179,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_kept(tmp_
     def at_eight(windows, step: int, *, least_history: int | None) -> torch.Tensor:
         return objective(windows, step, least_history=least_history) * (float("nan") if step == 8 else 1.0)
 
+    at_eight.carried = objective.carried
     broken = dataclasses.replace(run)
     object.__setattr__(broken, "objective", at_eight)
     with pytest.raises(QualityGateError, match="the loss is nan at step 8"):
