@@ -7,6 +7,15 @@ from pydantic import Field
 from retrieval.core.settings import Settings
 
 
+class PenaltySettings(Settings):
+    """Weights of the penalties that are added to the loss; 0 leaves one out."""
+
+    orthogonality: float = Field(0.0, ge=0)
+    """Of the mean squared cosine between a user's interests."""
+    routing: float = Field(0.0, ge=0)
+    """Of the variance of the routing weights over the history (REMI's routing regularisation); attention encoders only."""
+
+
 class LossSettings(Settings):
     """A softmax loss over the catalog, whole or sampled."""
 
@@ -27,6 +36,7 @@ class LossSettings(Settings):
     """Also leave out negatives that occur in the window of the positive, before or after it."""
     block_elements: int = Field(1_000_000, ge=1024)
     """Most scores held at a time: memory is bounded by this, not by the catalog."""
+    penalties: PenaltySettings = PenaltySettings()
 
     @property
     def whole_catalog(self) -> bool:

@@ -4,10 +4,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from retrieval.core.errors import UsageError
 from retrieval.core.seeds import derive_seed
 from retrieval.losses.abstract import Competitors, Examples
 from retrieval.losses.exclusions import NOTHING, KnownItems
 from retrieval.losses.readouts import Queries
+from retrieval.losses.regularisation import orthogonality, routing_variance
 from retrieval.losses.settings import LossSettings
 from retrieval.losses.softmax import LOSSES
 from retrieval.models.histories import Histories, gather_histories
@@ -44,7 +46,8 @@ class Objective:
         targets = self._targets(following, windows.last[owner], windows.horizon, step)
         rows = self.events.items[targets].to(torch.int64)
         examples = Examples(self._queries(interests), rows, self.model.item_vectors(rows), self._weights(targets))
-        return self.loss(examples, self._competitors(rows, histories, owner, step), self.compute)
+        loss = self.loss(examples, self._competitors(rows, histories, owner, step), self.compute)
+        return loss + self._penalty(interests, examples.weights, following - windows.start[owner])
 
     def _positions(
         self, windows: Windows, histories: Histories, least_history: int
@@ -55,7 +58,9 @@ class Objective:
         trained = histories.valid & ((seen >= least_history) | (histories.lengths < least_history)[:, None])
         chosen = torch.nonzero(trained.flatten()).flatten()
         owner = chosen // length
-        return Interests(interests.vectors[chosen], interests.valid[chosen]), owner, windows.start[owner] + chosen % length + 1
+        routing = interests.routing[chosen] if self.settings.penalties.routing and interests.routing is not None else None
+        kept = Interests(interests.vectors[chosen], interests.valid[chosen], routing)
+        return kept, owner, windows.start[owner] + chosen % length + 1
 
     def _targets(self, following: Int[Tensor, " P"], last: Int[Tensor, " P"], horizon: int, step: int) -> Int[Tensor, " P"]:
         """One of the next `horizon` events of each position, or of as many as there are."""
@@ -72,6 +77,22 @@ class Objective:
 
     def _queries(self, interests: Interests) -> Queries:
         return Queries(interests.vectors / self.model.settings.temperature, interests.valid)
+
+    def _penalty(self, interests: Interests, weights: Float[Tensor, " P"], seen: Int[Tensor, " P"]) -> Float[Tensor, ""]:
+        chosen = self.settings.penalties
+        total = weights.new_zeros(())
+        if chosen.orthogonality:
+            total = total + chosen.orthogonality * orthogonality(interests.vectors, interests.valid, weights)
+        if chosen.routing:
+            if interests.routing is None or not interests.routing.requires_grad:
+                raise UsageError(
+                    "train.loss.penalties.routing has nothing to act on: this encoder's routing has no gradient",
+                    expected="an attention encoder such as comirec-sa",
+                    remedy="set it to 0",
+                )
+            valid = torch.arange(interests.routing.shape[2], device=seen.device) < seen[:, None]
+            total = total + chosen.routing * routing_variance(interests.routing, valid, weights)
+        return total
 
     def _weights(self, positions: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
         if self.events.weights is None:

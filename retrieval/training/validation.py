@@ -9,6 +9,7 @@ from torch import Tensor
 from retrieval.models.histories import gather_histories
 from retrieval.models.interests import Interests
 from retrieval.models.retrieval_model import AbstractRetrievalModel
+from retrieval.training.health import observe, summarise_health
 
 
 @dataclass(frozen=True)
@@ -40,37 +41,37 @@ class ValidationSettings:
 
 @torch.no_grad()
 def validate(model: AbstractRetrievalModel, held_out: HeldOut, settings: ValidationSettings) -> dict[str, float]:
-    """recall@n (mean over users) and the mean pairwise cosine of the interests; the model is left in its mode."""
+    """recall@n (mean over users) and the health of the interests; the model is left in its mode."""
     was_training = model.training
     model.eval()
     items = model.all_items()
     together = max(1, min(settings.batch_users, settings.scores // len(items)))
-    results = [
-        _batch(model, items, held_out, settings, users)
-        for users in torch.split(torch.arange(len(held_out.cut), device=held_out.cut.device), together)
-    ]
+    recalls, parts = [], []
+    for users in torch.split(torch.arange(len(held_out.cut), device=held_out.cut.device), together):
+        interests, scores = _scored(model, items, held_out, settings, users)
+        top = scores.topk(min(settings.n, len(items)), dim=1).indices
+        recalls.append(_hits(held_out, users, top, len(items)) / held_out.n_targets[users])
+        parts.append(observe(interests, items, top))
     model.train(was_training)
-    recall, cosine, pairs = (torch.cat(parts) for parts in zip(*results, strict=True))
-    return {
-        f"recall@{settings.n}": float(recall.double().mean()),
-        "interest_cosine": float((cosine * pairs).sum() / pairs.sum().clamp(min=1)),
-    }
+    return {f"recall@{settings.n}": float(torch.cat(recalls).double().mean()), **summarise_health(parts)}
 
 
-def _batch(
+def _scored(
     model: AbstractRetrievalModel, items: Tensor, held_out: HeldOut, settings: ValidationSettings, users: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Interests, Float[Tensor, "B N"]]:
     start, cut = held_out.start[users], held_out.cut[users]
     interests = model.interests(gather_histories(held_out.items, held_out.times, start, cut, model.history))
     scores = max_scores(interests, items)
     if settings.filter_seen:
         owner, event = _events(start, cut)
         scores[owner, held_out.items[event].long()] = -torch.inf
-    top = scores.topk(min(settings.n, len(items)), dim=1).indices
-    keys = users[:, None] * len(items) + top
+    return interests, scores
+
+
+def _hits(held_out: HeldOut, users: Tensor, top: Int[Tensor, "B n"], n_items: int) -> Int[Tensor, " B"]:
+    keys = users[:, None] * n_items + top
     found = torch.searchsorted(held_out.target_keys, keys).clamp(max=len(held_out.target_keys) - 1)
-    hits = (held_out.target_keys[found] == keys).sum(dim=1)
-    return hits / held_out.n_targets[users], *pairwise_cosine(interests)
+    return (held_out.target_keys[found] == keys).sum(dim=1)
 
 
 def max_scores(interests: Interests, items: Float[Tensor, "N D"]) -> Float[Tensor, "B N"]:
@@ -80,14 +81,6 @@ def max_scores(interests: Interests, items: Float[Tensor, "N D"]) -> Float[Tenso
         scores = interests.vectors[:, k] @ items.T
         best = torch.maximum(best, scores.masked_fill(~interests.valid[:, k, None], -torch.inf))
     return best
-
-
-def pairwise_cosine(interests: Interests) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """Mean cosine over the pairs of a user's valid interests, and how many pairs (0: the mean is 0)."""
-    unit = torch.nn.functional.normalize(interests.vectors, dim=-1) * interests.valid[:, :, None]
-    count = interests.valid.sum(dim=1).float()
-    pairs = count * (count - 1)
-    return (unit.sum(dim=1).square().sum(dim=-1) - count) / pairs.clamp(min=1), pairs
 
 
 def _events(start: Tensor, cut: Tensor) -> tuple[Tensor, Tensor]:

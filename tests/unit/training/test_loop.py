@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.core.errors import InterruptedRunError, QualityGateError
+from retrieval.core.errors import InterruptedRunError, QualityGateError, UsageError
 from retrieval.data.sequences import SequenceDataset
-from retrieval.losses.settings import LossSettings
+from retrieval.losses.settings import LossSettings, PenaltySettings
 from retrieval.models.settings import ComiRecSASettings, Gru4RecSettings, MindSettings
 from retrieval.models.table import build_model
 from retrieval.training.checkpoints import Checkpoints
@@ -233,3 +233,18 @@ def test_with_a_horizon_the_target_is_any_of_the_next_events_and_never_behind_th
     items, drawn = run.objective.events.items.tolist(), torch.stack(seen)
     for position, follows in enumerate([(1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5)]):
         assert set(drawn[:, position].tolist()) == {items[event] for event in follows}
+
+
+def test_penalties_change_the_loss_and_a_routing_without_gradient_is_refused(tmp_path: Path) -> None:
+    plain = LossSettings(negatives=16)
+    values = {}
+    for name, penalties in {"none": {}, "orthogonality": {"orthogonality": 1.0}, "routing": {"routing": 100.0}}.items():
+        run = make_run(tmp_path / name, loss=plain.model_copy(update={"penalties": PenaltySettings(**penalties)}))
+        run.model.eval()  # no dropout: it would differ from run to run
+        values[name] = float(run.objective(run.examples.batch(0), 0, least_history=1).detach())
+    assert values["orthogonality"] > values["none"]
+    assert values["routing"] > values["none"]
+    routed = LossSettings(penalties=PenaltySettings(routing=1.0))
+    run = make_run(tmp_path / "mind", MindSettings(dimension=8, history=6, interests=3), loss=routed)
+    with pytest.raises(UsageError, match="no gradient"):
+        run.objective(run.examples.batch(0), 0, least_history=1)

@@ -1,12 +1,15 @@
 """Validation recall against a loop."""
 
+import numpy as np
 import pytest
 import torch
 
 from retrieval.models.histories import gather_histories
+from retrieval.models.interests import Interests
 from retrieval.models.settings import MindSettings
 from retrieval.models.table import build_model
-from retrieval.training.validation import HeldOut, ValidationSettings, max_scores, pairwise_cosine, validate
+from retrieval.training.health import effective_rank, observe, pairwise_cosine, summarise_health
+from retrieval.training.validation import HeldOut, ValidationSettings, max_scores, validate
 
 ITEMS, USERS, EACH = 40, 9, 12
 
@@ -60,3 +63,19 @@ def test_an_invalid_interest_never_scores() -> None:
     assert interests.valid.tolist() == [[True, False, False]]
     torch.testing.assert_close(max_scores(interests, model.all_items())[0], interests.vectors[0, 0] @ model.all_items().T)
     assert pairwise_cosine(interests)[1].tolist() == [0.0]
+
+
+def test_health_of_two_equal_and_two_opposite_interests() -> None:
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    interests = Interests(
+        torch.stack([torch.stack([east, east, north]), torch.stack([east, north, -east])]), torch.ones(2, 3, dtype=torch.bool)
+    )
+    items = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
+    health = summarise_health([observe(interests, items, torch.tensor([[0, 1], [1, 2]]))])
+    assert health["interest_cosine"] == pytest.approx((1 / 3 - 1 / 3) / 2, abs=1e-6)
+    assert health["contributing_interests"] == pytest.approx(2.0)
+    # Items won: by interest 0 one (the first of equals), by interest 1 one, by interest 2 two.
+    assert health["largest_share"] == pytest.approx(0.5)
+    assert health["dead_interests"] == 0.0
+    shares = [2 / 3, 1 / 3]
+    assert float(effective_rank(interests)[0]) == pytest.approx(float(np.exp(-sum(s * np.log(s) for s in shares))), rel=1e-5)
