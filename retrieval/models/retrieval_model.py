@@ -31,12 +31,28 @@ class AbstractRetrievalModel(nn.Module, abc.ABC):
 
 
 class RetrievalModel(AbstractRetrievalModel):
-    """Item tower + user encoder + similarity."""
+    """Item tower + user encoder + similarity.
+
+    Scored vectors have further dimensions where the settings ask for them: one for the interests' log weights, and,
+    outside training, one for the prior of the items.
+    """
+
+    prior: Tensor | None
 
     def __init__(self, items: ItemTower, encoder: AbstractUserEncoder, settings: EncoderSettings) -> None:
         super().__init__()
         self.items, self.encoder, self.settings = items, encoder, settings
         self.history = settings.history
+        self.register_buffer("prior", torch.zeros(items.n_items) if settings.prior.hours else None)
+
+    def fit_prior(self, counts: Int[Tensor, " N"], fresh: Int[Tensor, " N"]) -> None:
+        """Take the items' shares of all training events and of the fresh ones for the prior that the settings ask for."""
+        if self.prior is None:
+            return
+        chosen = self.settings.prior
+        shares = [(each + chosen.smoothing) / (each + chosen.smoothing).sum() for each in (fresh.double(), counts.double())]
+        # Training divides scores by the temperature and serving does not.
+        self.prior.copy_(chosen.weight * self.settings.temperature * torch.log(shares[0] / shares[1]))
 
     def interests(self, histories: Histories) -> Interests:
         return self._similar(self.encoder(self._events(histories), histories))
@@ -66,28 +82,43 @@ class RetrievalModel(AbstractRetrievalModel):
 
     def item_vectors(self, rows: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The vectors of some items, as they are scored."""
-        return self._scored(self.items(rows))
+        return self._scored(self.items(rows), rows)
 
     def all_items(self) -> Float[Tensor, "N D"]:
-        return self._scored(self.items.all_items())
+        return self._scored(self.items.all_items(), slice(None))
 
     def _events(self, histories: Histories) -> Float[Tensor, "B L D"]:
         vectors = self.items(histories.items) * histories.valid[:, :, None]
         return dropout(vectors, self.settings.dropout, self.training)
 
     def _similar(self, interests: Interests) -> Interests:
-        vectors = self._scaled(interests.vectors)
+        vectors = [self._scaled(interests.vectors)]
         if interests.log_weights is not None:
-            vectors = torch.cat([vectors, interests.log_weights[:, :, None]], dim=2)
-        return Interests(vectors, interests.valid, interests.routing)
+            vectors.append(interests.log_weights[:, :, None])
+        if self._has_prior:
+            vectors.append(vectors[0].new_ones(*vectors[0].shape[:2], 1))
+        return Interests(_joined(vectors), interests.valid, interests.routing)
 
-    def _scored(self, vectors: Float[Tensor, "M D"]) -> Float[Tensor, "M S"]:
-        """Items as they are scored: with a last dimension of one where interests have their log weight."""
-        scaled = self._scaled(vectors)
-        return torch.cat([scaled, scaled.new_ones(len(scaled), 1)], dim=1) if self.encoder.weighted else scaled
+    def _scored(self, vectors: Float[Tensor, "M D"], rows: Int[Tensor, " M"] | slice) -> Float[Tensor, "M S"]:
+        """Items as they are scored: a one for the interests' log weights, and their prior."""
+        columns = [self._scaled(vectors)]
+        if self.encoder.weighted:
+            columns.append(vectors.new_ones(len(vectors), 1))
+        if self._has_prior and self.prior is not None:
+            columns.append(self.prior[rows, None])
+        return _joined(columns)
+
+    @property
+    def _has_prior(self) -> bool:
+        return self.prior is not None and not self.training
 
     def _scaled(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=-1) if self.settings.similarity == "cosine" else vectors
+
+
+def _joined(columns: list[Tensor]) -> Tensor:
+    """Side by side; a single one is handed on without a copy."""
+    return columns[0] if len(columns) == 1 else torch.cat(columns, dim=-1)
 
 
 class PopularModel(AbstractRetrievalModel):

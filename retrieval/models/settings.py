@@ -7,6 +7,22 @@ from pydantic import Field, model_validator
 from retrieval.core.settings import Settings
 
 
+class PriorSettings(Settings):
+    """Fresh popularity as a prior of serving.
+
+    A model learns how likely an item is over the whole training period. Where the mix of items moves quickly, its
+    scores are corrected by log(share of the item in the last hours / share in training), which is how a posterior
+    changes when only the prior does (Saerens et al., 2002).
+    """
+
+    hours: float = Field(0.0, ge=0)
+    """What counts as fresh, before the end of training; 0 leaves the prior out. Needs a log with times."""
+    weight: float = Field(1.0, ge=0)
+    """1 is the theory's; less trusts the fresh counts less."""
+    smoothing: float = Field(1.0, gt=0)
+    """Added to every count."""
+
+
 class EncoderSettings(Settings):
     """What every encoder has: D, L, and how scores are made."""
 
@@ -17,6 +33,7 @@ class EncoderSettings(Settings):
     """Scores are divided by it in training only; ranking does not depend on it."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Of the item vectors of the history, in training."""
+    prior: PriorSettings = PriorSettings()
 
 
 class MultiInterestSettings(EncoderSettings):

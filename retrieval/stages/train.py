@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.core.errors import DataContractError
@@ -30,7 +31,7 @@ from retrieval.training.optimizer import has_row_wise_table
 from retrieval.training.table import EXAMPLES
 from retrieval.training.validation import HeldOut, ValidationSettings, validate
 
-_DAY = 86_400
+_HOUR, _DAY = 3_600, 86_400
 log = get_logger("train")
 
 
@@ -99,10 +100,14 @@ def _fit(
 
 
 def _count(model: PopularModel, events: TrainingEvents) -> TrainingState:
-    days = model.settings.last_days
-    counted = events.since(round(events.last_time() - days * _DAY)) if days else events
-    model.fit(counted.counts(len(model.counts)))
+    days, n_items = model.settings.last_days, len(model.counts)
+    model.fit(_lately(events, days * _DAY, n_items) if days else events.counts(n_items))
     return TrainingState(step=1, best_step=1)
+
+
+def _lately(events: TrainingEvents, seconds: float, n_items: int) -> Tensor:
+    """Events of each item in the last seconds of training."""
+    return events.since(round(events.last_time() - seconds)).counts(n_items)
 
 
 def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints) -> TrainingRun:
@@ -110,6 +115,8 @@ def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe,
     compute = choose_precision(recipe.train.precision, device)
     log.info("training", model=recipe.model.name, **_resolved(recipe, model.items.n_items))
     model, events = model.to(device), events.to(device)
+    if model.prior is not None:
+        model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)
     objective = Objective(model, events, recipe.train.loss, compute, recipe.seed)
     return TrainingRun(model, examples, objective, recipe.train, _validator(recipe, dataset, device), checkpoints, recipe.seed)
