@@ -23,14 +23,39 @@ class Examples:
 
 @dataclass(frozen=True)
 class Competitors:
-    """What the positives are compared with: drawn negatives, or the whole catalog when `log_q` is None."""
+    """What the positives are compared with: sampled negatives, or the whole catalog when `rows` is None."""
 
     vectors: Float[Tensor, "M D"]
     rows: Int[Tensor, " M"] | None = None
     log_q: Float[Tensor, " M"] | None = None
+    """Log probability of one draw giving each of them."""
     positive_log_q: Float[Tensor, " P"] | None = None
     known: KnownItems | None = None
     """Items that do not compete either, where they are to be left out."""
+    counts: Float[Tensor, " M"] | None = None
+    """How many draws gave each of them; None: one."""
+    n_items: int = 0
+    """In the catalog."""
+
+    @property
+    def draws(self) -> float:
+        """M, equal ones included."""
+        return float(len(self.vectors) if self.counts is None else self.counts.sum())
+
+    def log_counts(self) -> Float[Tensor, " M"] | None:
+        """The logarithm of the number of draws that gave each of them."""
+        return None if self.counts is None else self.counts.log()
+
+    def corrected(self) -> Float[Tensor, " M"]:
+        """What makes a sum over the competitors one over the catalog: log counts - log Q.
+
+        Raises:
+            ValueError: the competitors came without their log Q.
+        """
+        if self.log_q is None or self.positive_log_q is None:
+            raise ValueError("this loss needs the log probabilities of its negatives and positives")
+        counts = self.log_counts()
+        return -self.log_q if counts is None else counts - self.log_q
 
 
 class AbstractLoss(abc.ABC):

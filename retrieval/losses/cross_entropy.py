@@ -1,15 +1,15 @@
 """Softmax cross-entropy over many items without ever holding all the scores.
 
-The score of an item for an example is the max (or log-sum-exp) over K queries, so a plain implementation holds [P,K,N] numbers and
-autograd holds several copies. Here examples and items are taken in blocks; of each block only the running
-log-sum-exp and the gradients of the inputs survive. The gradients are made in the forward pass, where the scores
+The score of an item for an example is the max (or log-sum-exp) over K queries, so a plain implementation holds
+[P,K,N] numbers and autograd holds several copies. Here examples and items are taken in blocks; of each block only
+the running log-sum-exp and the gradients of the inputs survive. The gradients are made in the forward pass, where the scores
 of a block are still in the cache, and scaled in backward: the loss is a scalar, so nothing else can be asked for.
 
 Floor: three products of P*K*N*D multiply-adds (scores, gradient of queries, gradient of items), four when the
 items do not fit one block, because then the scores are computed twice.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from retrieval.losses.blocks import hand_on, of_the_best, slices
 from retrieval.losses.readouts import Queries
 
 
@@ -24,8 +25,8 @@ class Classes(NamedTuple):
     """The items that compete with the positives.
 
     `bias` is added to their scores (minus log Q for sampled ones); `excluded` tells for a block of examples and classes
-    which are no competitors (accidental hits). `contain_positives` says whether the positive is one of them (full softmax) or has to be
-    added as a class of its own (sampled softmax).
+    which are no competitors (accidental hits). `contain_positives` says whether the positive is one of them (full
+    softmax) or has to be added as a class of its own (sampled softmax).
     """
 
     vectors: Float[Tensor, "N D"]
@@ -75,14 +76,12 @@ class _CrossEntropy(torch.autograd.Function):
         if work.gradients is not None:
             share = 0.0 if classes.contain_positives else torch.exp(own - lse)
             grad_queries = work.gradients.queries.transpose(0, 1).to(queries.vectors.dtype)
-            ctx.save_for_backward(grad_queries, (share - 1.0) * weights, work.gradients.items)
+            ctx.gradients = [grad_queries, (share - 1.0) * weights, work.gradients.items]
         return ((lse - own) * weights).sum()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        grad_queries, grad_own, grad_items = ctx.saved_tensors
-        scale = grad_outputs[0]
-        return grad_queries * scale, grad_own * scale, grad_items * scale, None, None, None, None
+        return *hand_on(ctx, grad_outputs[0]), None, None, None, None
 
 
 @dataclass(frozen=True)
@@ -96,23 +95,25 @@ class _Work:
 
     def __init__(self, queries: Queries, own: Tensor, classes: Classes, weights: Tensor, blocks: Blocks, *, wants_gradient: bool) -> None:
         self.heads = queries.vectors.detach().transpose(0, 1).to(blocks.compute)  # [K,P,D]: every later pass is contiguous
-        self.columns = classes.vectors.detach().to(blocks.compute)
+        self.items = classes.vectors.detach()
+        if self.items.numel() <= blocks.elements:
+            self.items = self.items.to(blocks.compute)  # once for all blocks of examples, where the copy is small
         self.sums = queries.pooling == "log-sum-exp" and len(self.heads) > 1
         self.silent = ~queries.valid.T[:, :, None] if self.sums and not bool(queries.valid.all()) else None
         self.own, self.classes, self.weights, self.blocks = own.detach(), classes, weights, blocks
         sums = torch.float32  # a bfloat16 sum stops growing at 256 equal terms
         self.gradients = (
-            _Gradients(torch.zeros_like(self.heads, dtype=sums), torch.zeros_like(classes.vectors, dtype=sums)) if wants_gradient else None
+            _Gradients(torch.zeros_like(self.heads, dtype=sums), torch.zeros_like(self.items, dtype=sums)) if wants_gradient else None
         )
 
     def log_sum_exp(self) -> Float[Tensor, " P"]:
         # At least 64 rows a product: below that a matrix product is a memory scan.
-        step = max(64, self.blocks.elements // max(1, len(self.heads) * len(self.columns)))
-        return torch.cat([self._rows(rows) for rows in _slices(len(self.own), step)])
+        step = max(64, self.blocks.elements // max(1, len(self.heads) * len(self.items)))
+        return torch.cat([self._rows(rows) for rows in slices(len(self.own), step)])
 
     def _rows(self, rows: slice) -> Float[Tensor, " p"]:
         """The log-sum-exp of some examples over all classes."""
-        cuts = list(_slices(len(self.columns), max(1, self.blocks.elements // (len(self.heads) * len(self.own[rows])))))
+        cuts = slices(len(self.items), self.blocks.elements // (len(self.heads) * len(self.own[rows])))
         if len(cuts) == 1:
             return self._whole_rows(rows, cuts[0])
         lse = torch.stack([self._scores(rows, cut)[1].logsumexp(dim=(0, 2)) for cut in cuts]).logsumexp(dim=0)
@@ -141,7 +142,7 @@ class _Work:
     def _scores(self, rows: slice, cut: slice) -> tuple[Float[Tensor, "K p n"], Float[Tensor, "H p n"]]:
         """Raw scores in the compute dtype, and in float32 the corrected best of the heads (H=1) or all of them (H=K)."""
         heads = self.heads[:, rows]
-        scores = torch.matmul(heads.reshape(-1, heads.shape[-1]), self.columns[cut].T).view(*heads.shape[:2], -1)
+        scores = torch.matmul(heads.reshape(-1, heads.shape[-1]), self._columns(cut).T).view(*heads.shape[:2], -1)
         every = self.sums or len(scores) == 1
         pooled = (scores if every else scores.amax(dim=0, keepdim=True)).to(torch.float32, copy=every)
         if self.silent is not None:
@@ -154,23 +155,11 @@ class _Work:
 
     def _add_gradients(self, scores: Float[Tensor, "K p n"], share: Float[Tensor, "H p n"], rows: slice, cut: slice) -> None:
         assert self.gradients is not None  # noqa: S101 - for the type checker; callers look first
-        for k, mine in enumerate(share if self.sums else _of_the_best(scores, share[0])):
-            self.gradients.queries[k, rows] += mine @ self.columns[cut]
+        columns = self._columns(cut)
+        for k, mine in enumerate(share if self.sums else of_the_best(scores, share[0])):
+            self.gradients.queries[k, rows] += mine @ columns
             self.gradients.items[cut] += mine.T @ self.heads[k, rows]
 
-
-def _of_the_best(scores: Float[Tensor, "K p n"], share: Float[Tensor, "p n"]) -> Iterator[Float[Tensor, "p n"]]:
-    """The share of each head in turn: all of it where the head is best, the first one where heads are equal."""
-    if len(scores) == 1:
-        yield share
-        return
-    best, last = scores.amax(dim=0), len(scores) - 1
-    for k in range(last):
-        mine = share * (scores[k] == best)
-        share = share - mine
-        yield mine
-    yield share
-
-
-def _slices(total: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, total)) for start in range(0, total, step))
+    def _columns(self, cut: slice) -> Float[Tensor, "n D"]:
+        """The items of a block in the dtype of the products."""
+        return self.items[cut].to(self.blocks.compute)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 
@@ -17,9 +17,11 @@ class PenaltySettings(Settings):
 
 
 class LossSettings(Settings):
-    """A softmax loss over the catalog, whole or sampled."""
+    """What is minimised, and what the positives are compared with."""
 
-    name: Literal["sampled-softmax", "full-softmax"] = "sampled-softmax"
+    name: Literal["sampled-softmax", "full-softmax", "corrected-logq", "bce", "gbce", "bpr-max"] = "sampled-softmax"
+    """`corrected-logq` is the sampled softmax with the refined correction of 2025, `gbce` calibrated binary cross-entropy
+    (gSASRec), `bpr-max` GRU4Rec's. The last three count negatives as they are drawn: their sampler is part of the loss."""
     readout: Literal["max", "log-sum-exp", "hard", "label-aware"] = "max"
     """`max` scores every item by its own best interest, which is the score that is served, `log-sum-exp` by the smooth
     form of it, which gives every interest a share of the gradient; `hard` (ComiRec) and
@@ -27,13 +29,24 @@ class LossSettings(Settings):
     power: float = Field(8.0, ge=0)
     """p of the label-aware readout: 0 is the mean of the interests, large is the hard readout. It multiplies scores that
     are divided by the model's temperature already."""
+    source: Literal["drawn", "in-batch", "mixed", "queue"] = "drawn"
+    """Where negatives come from: `drawn` from the sampler; `in-batch`, the other positives of the batch; `mixed`, both;
+    `queue`, the positives of this batch and of the last `queue_batches`. Log Q is that of the true mixture."""
     negatives: int = Field(1024, ge=1)
-    """Shared by the batch, drawn with replacement."""
+    """How many are drawn, with replacement, and shared by the batch (`drawn` and `mixed`)."""
+    queue_batches: int = Field(4, ge=1)
+    """Earlier batches in the queue. Their items are embedded anew, so no vector in it is stale."""
     sampler: Literal["uniform", "log-uniform", "popularity"] = "uniform"
     alpha: float = Field(0.75, ge=0, le=2)
     """Exponent of the popularity sampler."""
     mask_history: bool = False
     """Also leave out negatives that occur in the window of the positive, before or after it."""
+    hardness: float = Field(0.0, ge=0)
+    """beta of interest-aware hard negatives (REMI): negatives weigh e^(beta * score); 0 is off. Softmax losses only."""
+    calibration: float = Field(0.75, ge=0, le=1)
+    """t of `gbce`: 0 is plain binary cross-entropy, 1 fully calibrated probabilities."""
+    score_regularization: float = Field(1.0, ge=0)
+    """Of `bpr-max`: how strongly the scores of the best negatives are pulled towards zero."""
     block_elements: int = Field(1_000_000, ge=1024)
     """Most scores held at a time: memory is bounded by this, not by the catalog."""
     penalties: PenaltySettings = PenaltySettings()
@@ -42,3 +55,11 @@ class LossSettings(Settings):
     def whole_catalog(self) -> bool:
         """Does a step read every item?"""
         return self.name == "full-softmax"
+
+    @model_validator(mode="after")
+    def _used(self) -> "LossSettings":
+        if self.hardness > 0 and self.name not in ("sampled-softmax", "corrected-logq"):
+            raise ValueError(f"hardness weighs the negatives of a sampled softmax; {self.name} has none")
+        if self.source != "drawn" and self.name == "full-softmax":
+            raise ValueError(f"full-softmax compares with the whole catalog; source = '{self.source}' has no say")
+        return self

@@ -1,14 +1,17 @@
-"""Full and sampled softmax."""
+"""Softmax over the whole catalog, and over sampled classes in two corrections."""
+
+import abc
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from retrieval.core.tables import Table
 from retrieval.losses.abstract import AbstractLoss, Competitors, Examples
+from retrieval.losses.blocked import blocked_loss
 from retrieval.losses.cross_entropy import Blocks, Classes, cross_entropy
-from retrieval.losses.exclusions import Exclusions
-from retrieval.losses.readouts import READOUTS, Queries, pooled_scores
+from retrieval.losses.hard_negatives import HardSoftmax
+from retrieval.losses.readouts import READOUTS, pooled_scores
+from retrieval.losses.sampled import exclusions
 from retrieval.losses.settings import LossSettings
 
 
@@ -19,34 +22,65 @@ class FullSoftmax(AbstractLoss):
         self.settings = settings
 
     def __call__(self, examples: Examples, competitors: Competitors, compute: torch.dtype) -> Float[Tensor, ""]:
-        queries = _read_out(examples, self.settings)
+        queries = READOUTS[self.settings.readout](examples.queries, examples.positives, self.settings.power)
         own = pooled_scores(queries, examples.positives)
         classes = Classes(competitors.vectors, None, None, contain_positives=True)
         return cross_entropy(queries, own, classes, examples.weights, Blocks(self.settings.block_elements, compute))
 
 
-class SampledSoftmax(AbstractLoss):
-    """-log softmax of the positive against shared negatives, each class corrected by -log Q of one draw.
-
-    Both the positive and the negatives are corrected (Bengio & Senecal, 2008; TensorFlow's sampled_softmax_loss), so
-    the constant log M cancels. Negatives equal to the positive are no competitors.
-    """
+class AbstractSampledSoftmax(AbstractLoss):
+    """-log e^s+' / (e^s+' + sum_j e^(s_j - log Q_j)) over shared negatives; accidental hits are no competitors."""
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings
 
     def __call__(self, examples: Examples, competitors: Competitors, compute: torch.dtype) -> Float[Tensor, ""]:
-        if competitors.rows is None or competitors.log_q is None or competitors.positive_log_q is None:
-            raise ValueError("sampled softmax needs the rows and the log probabilities of its negatives")
-        queries = _read_out(examples, self.settings)
-        own = pooled_scores(queries, examples.positives) - competitors.positive_log_q
-        excluded = Exclusions(competitors.rows, examples.positive_rows, competitors.known)
-        classes = Classes(competitors.vectors, -competitors.log_q, excluded, contain_positives=False)
-        return cross_entropy(queries, own, classes, examples.weights, Blocks(self.settings.block_elements, compute))
+        queries = READOUTS[self.settings.readout](examples.queries, examples.positives, self.settings.power)
+        classes = Classes(competitors.vectors, competitors.corrected(), exclusions(examples, competitors), contain_positives=False)
+        own = pooled_scores(queries, examples.positives) + self.correction(examples, competitors)
+        blocks = Blocks(self.settings.block_elements, compute)
+        if self.settings.hardness > 0:
+            return blocked_loss(HardSoftmax(self.settings.hardness), queries, own, classes, examples.weights, blocks)
+        return cross_entropy(queries, own, classes, examples.weights, blocks)
+
+    @abc.abstractmethod
+    def correction(self, examples: Examples, competitors: Competitors) -> Float[Tensor, " P"]:
+        """What is added to the positive's score."""
 
 
-def _read_out(examples: Examples, settings: LossSettings) -> Queries:
-    return READOUTS[settings.readout](examples.queries, examples.positives, settings.power)
+class SampledSoftmax(AbstractSampledSoftmax):
+    """The usual correction: the positive's score less its own log Q, like every other class.
+
+    (Bengio & Senecal, 2008; TensorFlow's sampled_softmax_loss.) The number of draws cancels. It treats the positive as one
+    draw among the others, which it is not: it is there with probability one.
+    """
+
+    def correction(self, examples: Examples, competitors: Competitors) -> Float[Tensor, " P"]:
+        del examples
+        assert competitors.positive_log_q is not None  # noqa: S101 - `corrected` has looked
+        return -competitors.positive_log_q
 
 
-LOSSES: Table[type[FullSoftmax | SampledSoftmax]] = Table("loss", {"full-softmax": FullSoftmax, "sampled-softmax": SampledSoftmax})
+class CorrectedLogQ(AbstractSampledSoftmax):
+    """The refined correction (Khrylchenko et al., RecSys 2025): the positive is no sampled class.
+
+    The paper's loss is sg(1 - p) (-s+ + log sum_j e^(s_j - log Q'_j)) with Q'_j = Q_j / (1 - Q_+), the distribution of a
+    negative once hits are rejected, and p = e^s+ / (e^s+ + 1/n sum_j e^(s_j - log Q'_j)) over n such negatives. Its gradient
+    is exactly that of -log p, so -log p is what is computed: one pass instead of two, and a value that estimates
+    the full softmax's. All classes of p share the factor (1 - Q_+) / n, which therefore goes to the positive's score.
+    """
+
+    def correction(self, examples: Examples, competitors: Competitors) -> Float[Tensor, " P"]:
+        assert competitors.positive_log_q is not None  # noqa: S101 - `corrected` has looked
+        left = (competitors.draws - _hits(examples, competitors)).clamp(min=1.0)
+        return left.log() - torch.log1p(-competitors.positive_log_q.exp().clamp(max=1.0 - 1e-6))
+
+
+def _hits(examples: Examples, competitors: Competitors) -> Float[Tensor, " P"]:
+    """How many draws gave the positive itself."""
+    assert competitors.rows is not None  # noqa: S101 - `exclusions` has looked
+    rows, order = competitors.rows.sort()
+    counts = torch.ones_like(rows, dtype=torch.float64) if competitors.counts is None else competitors.counts[order].double()
+    until = torch.cat([counts.new_zeros(1), counts.cumsum(dim=0)])
+    first, past = (torch.searchsorted(rows, examples.positive_rows, right=right) for right in (False, True))
+    return (until[past] - until[first]).to(torch.float32)

@@ -1,6 +1,6 @@
 """Negative samplers. The probability travels with the rows, so the correction cannot be forgotten."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -9,12 +9,15 @@ from torch import Tensor
 from retrieval.core.tables import Table
 
 
-@dataclass(frozen=True)
-class Negatives:
+class Negatives(NamedTuple):
     """Rows drawn with replacement, and the log probability of one draw giving each of them."""
 
     rows: Int[Tensor, " M"]
     log_q: Float[Tensor, " M"]
+    counts: Float[Tensor, " M"] | None = None
+    """How many draws gave each row; None: one."""
+    positive_log_q: Float[Tensor, " P"] | None = None
+    """The log probability of one draw giving an example's own positive."""
 
 
 class NegativeSampler:

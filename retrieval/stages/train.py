@@ -118,7 +118,7 @@ def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe,
     if model.prior is not None:
         model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)
-    objective = Objective(model, events, recipe.train.loss, compute, recipe.seed)
+    objective = Objective(model, events, recipe.train.loss, compute, recipe.seed, examples)
     return TrainingRun(model, examples, objective, recipe.train, _validator(recipe, dataset, device), checkpoints, recipe.seed)
 
 

@@ -1,5 +1,9 @@
 """From windows to a scalar: model, readout, negatives and loss meet here."""
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,24 +15,47 @@ from retrieval.losses.exclusions import NOTHING, KnownItems
 from retrieval.losses.readouts import Queries
 from retrieval.losses.regularisation import orthogonality, routing_variance
 from retrieval.losses.settings import LossSettings
-from retrieval.losses.softmax import LOSSES
+from retrieval.losses.table import LOSSES
 from retrieval.models.histories import Histories, gather_histories
 from retrieval.models.interests import Interests
 from retrieval.models.retrieval_model import RetrievalModel
-from retrieval.sampling.negatives import SAMPLERS, NegativeSampler
+from retrieval.sampling.negatives import SAMPLERS, NegativeSampler, popularity
+from retrieval.sampling.sources import SOURCES, AbstractSource, Parts
 from retrieval.training.carried import CarriedStates
-from retrieval.training.examples import TrainingEvents, Windows
+from retrieval.training.examples import AbstractExamples, TrainingEvents, Windows
+
+
+class _Positions(NamedTuple):
+    """The positions of windows that are trained."""
+
+    chosen: Int[Tensor, " P"]
+    """Which of the B*L of the batch."""
+    owner: Int[Tensor, " P"]
+    """The window each lies in."""
+    following: Int[Tensor, " P"]
+    """The event that follows it."""
 
 
 class Objective:
-    """loss(windows, step), with the negatives of a step drawn from (seed, step)."""
+    """loss(windows, step), with the negatives of a step drawn from (seed, step).
 
-    def __init__(self, model: RetrievalModel, events: TrainingEvents, settings: LossSettings, compute: torch.dtype, seed: int) -> None:
+    `examples` is where a queue finds the positives of earlier steps.
+    """
+
+    def __init__(
+        self,
+        model: RetrievalModel,
+        events: TrainingEvents,
+        settings: LossSettings,
+        compute: torch.dtype,
+        seed: int,
+        examples: AbstractExamples | None = None,
+    ) -> None:
         self.model, self.events, self.settings, self.compute, self.seed = model, events, settings, compute, seed
         self.carried = CarriedStates()
         self.loss = LOSSES[settings.name](settings)
-        n_items = len(model.items.all_items())
-        self.sampler = NegativeSampler(SAMPLERS[settings.sampler](events.counts(n_items), settings.alpha))
+        self.n_items = model.items.n_items
+        self.source = self._source(examples)
 
     def __call__(self, windows: Windows, step: int, *, least_history: int | None) -> Float[Tensor, ""]:
         """The mean loss of the examples of some windows.
@@ -38,37 +65,28 @@ class Objective:
         longest = int((windows.end - windows.start).max())  # padding that no window of the batch needs is not made
         windows = windows.to(self.events.items.device)
         histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest)
-        if least_history is not None:
-            interests, owner, following = self._positions(windows, histories, least_history)
-        else:
-            interests, following = self.model.interests(histories), windows.end
-            owner = torch.arange(len(following), device=following.device)
-        targets = self._targets(following, windows.last[owner], windows.horizon, step)
+        positions = _positions(windows, longest, least_history)
+        interests = self.model.interests(histories) if least_history is None else self._at(windows, histories, positions)
+        targets = self._targets(windows, positions, step)
         rows = self.events.items[targets].to(torch.int64)
         examples = Examples(self._queries(interests), rows, self.model.item_vectors(rows), self._weights(targets))
-        loss = self.loss(examples, self._competitors(rows, histories, owner, step), self.compute)
-        return loss + self._penalty(interests, examples.weights, following - windows.start[owner])
+        loss = self.loss(examples, self._competitors(rows, histories, positions.owner, step), self.compute)
+        return loss + self._penalty(interests, examples.weights, positions.following - windows.start[positions.owner])
 
-    def _positions(
-        self, windows: Windows, histories: Histories, least_history: int
-    ) -> tuple[Interests, Int[Tensor, " P"], Int[Tensor, " P"]]:
-        """Interests after each position to train, the window it lies in, and the event that follows it."""
-        interests, length = self._prefixes(windows, histories), histories.items.shape[1]
-        seen = torch.arange(1, length + 1, device=histories.valid.device)
-        trained = histories.valid & ((seen >= least_history) | (histories.lengths < least_history)[:, None])
-        chosen = torch.nonzero(trained.flatten()).flatten()
-        owner = chosen // length
-        routing = interests.routing[chosen] if self.settings.penalties.routing and interests.routing is not None else None
-        kept = Interests(interests.vectors[chosen], interests.valid[chosen], routing)
-        return kept, owner, windows.start[owner] + chosen % length + 1
-
-    def _targets(self, following: Int[Tensor, " P"], last: Int[Tensor, " P"], horizon: int, step: int) -> Int[Tensor, " P"]:
+    def _targets(self, windows: Windows, positions: _Positions, step: int) -> Int[Tensor, " P"]:
         """One of the next `horizon` events of each position, or of as many as there are."""
-        if horizon == 1:
+        following, last = positions.following, windows.last[positions.owner]
+        if windows.horizon == 1:
             return following
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "targets", step))
         draw = torch.rand(len(following), generator=generator, dtype=torch.float64).to(following.device)
-        return following + (draw * (last - following + 1).clamp(max=horizon)).long()
+        return following + (draw * (last - following + 1).clamp(max=windows.horizon)).long()
+
+    def _at(self, windows: Windows, histories: Histories, positions: _Positions) -> Interests:
+        """Interests after each position to train."""
+        interests, chosen = self._prefixes(windows, histories), positions.chosen
+        routing = interests.routing[chosen] if self.settings.penalties.routing and interests.routing is not None else None
+        return Interests(interests.vectors[chosen], interests.valid[chosen], routing)
 
     def _prefixes(self, windows: Windows, histories: Histories) -> Interests:
         if windows.slots is None:
@@ -101,10 +119,49 @@ class Objective:
         return weights / weights.sum().clamp(min=1e-12)
 
     def _competitors(self, positive_rows: Int[Tensor, " P"], histories: Histories, owner: Int[Tensor, " P"], step: int) -> Competitors:
-        if self.settings.name == "full-softmax":
+        if self.settings.whole_catalog:
             return Competitors(self.model.all_items())
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "negatives", step))
-        negatives = self.sampler.draw(self.settings.negatives, generator)
-        seen = KnownItems(histories.items.masked_fill(~histories.valid, NOTHING), owner) if self.settings.mask_history else None
-        log_q = self.sampler.log_q(positive_rows)
-        return Competitors(self.model.item_vectors(negatives.rows), negatives.rows, negatives.log_q, log_q, seen)
+        negatives = self.source(positive_rows, step)
+        known = KnownItems(histories.items.masked_fill(~histories.valid, NOTHING), owner) if self.settings.mask_history else None
+        return Competitors(
+            self.model.item_vectors(negatives.rows),
+            rows=negatives.rows,
+            log_q=negatives.log_q,
+            positive_log_q=negatives.positive_log_q,
+            known=known,
+            counts=negatives.counts,
+            n_items=self.n_items,
+        )
+
+    def _source(self, examples: AbstractExamples | None) -> AbstractSource:
+        settings, counts = self.settings, self.events.counts(self.n_items)
+        drawn = NegativeSampler(SAMPLERS[settings.sampler](counts, settings.alpha))
+        earlier = None if examples is None else self._earlier(examples)
+        # A positive is an event: popularity to the power one.
+        batch = drawn if settings.source == "drawn" else NegativeSampler(popularity(counts, 1.0))
+        return SOURCES[settings.source](Parts(batch, drawn, settings.negatives, self.seed, earlier, settings.queue_batches))
+
+    def _earlier(self, examples: AbstractExamples) -> Callable[[int], Int[Tensor, " P"]]:
+        """The positives of a step, made anew from its number and kept while they are in the queue."""
+
+        def rows(step: int) -> Int[Tensor, " P"]:
+            windows = examples.batch(step)
+            longest = int((windows.end - windows.start).max())
+            windows = windows.to(self.events.items.device)
+            positions = _positions(windows, longest, examples.least_history)
+            return self.events.items[self._targets(windows, positions, step)].to(torch.int64)
+
+        return lru_cache(maxsize=self.settings.queue_batches)(rows)
+
+
+def _positions(windows: Windows, longest: int, least_history: int | None) -> _Positions:
+    """Which positions have enough history, or all of a window that has none such; without prefixes, the ends."""
+    lengths = windows.end - windows.start
+    if least_history is None:
+        every = torch.arange(len(lengths), device=lengths.device)
+        return _Positions(every * longest + lengths - 1, every, windows.end)
+    seen = torch.arange(1, longest + 1, device=lengths.device)
+    trained = (seen <= lengths[:, None]) & ((seen >= least_history) | (lengths < least_history)[:, None])
+    chosen = torch.nonzero(trained.flatten()).flatten()
+    owner = chosen // longest
+    return _Positions(chosen, owner, windows.start[owner] + chosen % longest + 1)

@@ -8,7 +8,7 @@ from retrieval.losses.abstract import Competitors, Examples
 from retrieval.losses.exclusions import NOTHING, Exclusions, KnownItems
 from retrieval.losses.readouts import Queries
 from retrieval.losses.settings import LossSettings
-from retrieval.losses.softmax import LOSSES
+from retrieval.losses.table import LOSSES
 
 
 @given(seed=st.integers(0, 1000), p=st.integers(1, 20), m=st.integers(1, 20), known=st.booleans(), step=st.integers(1, 20))

@@ -6,7 +6,7 @@ import torch
 from retrieval.losses.abstract import Competitors, Examples
 from retrieval.losses.readouts import Queries
 from retrieval.losses.settings import LossSettings
-from retrieval.losses.softmax import LOSSES
+from retrieval.losses.table import LOSSES
 from retrieval.sampling.negatives import SAMPLERS, NegativeSampler
 
 N, D, P = 12, 4, 5
