@@ -1,6 +1,6 @@
 """The item side: rows of the catalog -> vectors."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -48,6 +48,9 @@ class Lookups:
 
 class ItemTower(nn.Module):
     """One embedding a catalog row, for histories and targets alike."""
+
+    per_item: ClassVar = frozenset({"embedding.weight"})
+    """The names in the state that have one row an item."""
 
     def __init__(self, n_items: int, dimension: int) -> None:
         super().__init__()

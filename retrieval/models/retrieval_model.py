@@ -54,6 +54,11 @@ class RetrievalModel(AbstractRetrievalModel):
         # Training divides scores by the temperature and serving does not.
         self.prior.copy_(chosen.weight * self.settings.temperature * torch.log(shares[0] / shares[1]))
 
+    @property
+    def per_item(self) -> frozenset[str]:
+        """The names in the state that have one row an item; everything else is the same for another catalog."""
+        return frozenset(f"items.{name}" for name in self.items.per_item)
+
     def interests(self, histories: Histories) -> Interests:
         return self._similar(self.encoder(self._events(histories), histories))
 

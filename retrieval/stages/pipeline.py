@@ -16,6 +16,7 @@ from retrieval.stages.audience import Scope
 from retrieval.stages.encode import encode, everyone, held_out
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.recipe import Recipe, baseline_recipes
+from retrieval.stages.warm_start import find_start, identity_of
 from retrieval.training.checkpoints import TrainingState
 
 _INDEX_QUERIES = 256
@@ -63,7 +64,7 @@ class Pipeline:
 
     def train_until(self, stop: int | None) -> TrainingState:
         """Train up to a step (None: the end) and leave the checkpoint from which `model_artifact` goes on."""
-        return train.train_until(self.recipe, self.dataset, self.stages.workspace.scratch("model", self.model_id), stop)
+        return train.train_until(self._beginning, self.stages.workspace.scratch("model", self.model_id), stop)
 
     @cached_property
     def model(self) -> AbstractRetrievalModel:
@@ -91,14 +92,22 @@ class Pipeline:
         settings = {"evaluate": self.recipe.evaluate.model_dump(mode="json", exclude={"baselines"})}
         return self._ensure("evaluate", "measurements", settings, inputs, partial(self._write_measurements, candidates))
 
+    @cached_property
+    def _start(self) -> Artifact | None:
+        return find_start(self.recipe, self.stages.workspace)
+
+    @property
+    def _beginning(self) -> train.Beginning:
+        return train.Beginning(self.recipe, self.dataset, self._start)
+
     @property
     def _model_inputs(self) -> dict[str, str]:
-        return {"dataset": self.dataset_artifact.id}
+        return {"dataset": self.dataset_artifact.id, **(identity_of(self._start) if self._start else {})}
 
     # Written as methods, so that a model is opened only where something has to be written.
 
     def _write_model(self, staged: StagedArtifact) -> None:
-        train.write_model(self.recipe, self.dataset, self.stages.workspace.scratch("model", self.model_id), staged)
+        train.write_model(self._beginning, self.stages.workspace.scratch("model", self.model_id), staged)
 
     def _write_vectors(self, staged: StagedArtifact) -> None:
         embed.write_vectors(self.model, self.model_artifact.id, self.dataset.catalog.fingerprint, staged)

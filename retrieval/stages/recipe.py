@@ -82,12 +82,15 @@ def _baseline(recipe: Recipe, name: str) -> Recipe | None:
 
 
 def _trainable(recipe: Recipe, model: Any) -> TrainSettings:
-    """How a baseline is trained: as the model is, or on windows with as many targets a step where it has no state to carry."""
-    examples = recipe.train.examples
+    """How a baseline is trained: as the model is, but from the start, and on windows with as many targets a step where it
+    has no state to carry."""
+    # The model to start from is one of the recipe's own kind.
+    train = recipe.train.model_copy(update={"start_from": ""})
+    examples = train.examples
     if examples.name != "session-parallel" or isinstance(model, (Gru4RecSettings, PopularSettings)):
-        return recipe.train
+        return train
     windows = max(1, round(examples.batch_size * examples.unroll / model.history))
-    return recipe.train.model_copy(update={"examples": examples.model_copy(update={"name": "prefixes", "batch_size": windows})})
+    return train.model_copy(update={"examples": examples.model_copy(update={"name": "prefixes", "batch_size": windows})})
 
 
 def _baseline_model(recipe: Recipe, name: str) -> Any:

@@ -1,7 +1,7 @@
 """train: dataset -> model."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularMode
 from retrieval.models.settings import PopularSettings
 from retrieval.models.table import build_model
 from retrieval.stages.recipe import Recipe
+from retrieval.stages.warm_start import ITEM_IDS, WEIGHTS, save_item_ids, start_from
 from retrieval.training.checkpoints import Checkpoints, TrainingState, read_tensors
 from retrieval.training.examples import TrainingEvents
 from retrieval.training.loop import TrainingRun, train
@@ -40,18 +41,37 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     if isinstance(recipe.model, PopularSettings):
         return {"model": recipe.model.model_dump()}
     watched = {"n": recipe.evaluate.primary_cutoff, "filter_seen": recipe.recall.filter_seen}
-    return {"model": recipe.model.model_dump(), "train": recipe.train.model_dump(), "seed": recipe.seed, "validation": watched}
+    # What training starts from is an input: its name is not what it is.
+    trained = recipe.train.model_dump(exclude={"start_from"})
+    return {"model": recipe.model.model_dump(), "train": trained, "seed": recipe.seed, "validation": watched}
 
 
-def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: StagedArtifact) -> None:
+@dataclass(frozen=True)
+class Beginning:
+    """What a training begins with; `start` is a model whose weights it takes over."""
+
+    recipe: Recipe
+    dataset: Dataset
+    start: Artifact | None = None
+
+    def model(self) -> tuple[AbstractRetrievalModel, dict[str, Any]]:
+        """The model before the first step, and what a summary says about it."""
+        model = build_model(self.recipe.model, self.dataset.catalog.n_items, self.recipe.seed)
+        taken = start_from(model, self.recipe, self.dataset.catalog, self.start) if self.start else None
+        return model, {"start": taken} if taken else {}
+
+
+def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact) -> None:
     """Train the recipe's model and write weights, curve and summary; the checkpoints stay, for the case that the commit fails."""
     keep_freed_memory()
-    model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed)
+    recipe, dataset = beginning.recipe, beginning.dataset
+    model, started = beginning.model()
     # Two runs of one recipe would overwrite each other's checkpoints; the lock lies beside them, because they are removed.
     with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
         state = _fit(model, recipe, dataset, Checkpoints(checkpoints))
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    save_file(weights, staged.path("model.safetensors"))
+    save_file(weights, staged.path(WEIGHTS))
+    save_item_ids(dataset.catalog, staged.path(ITEM_IDS))
     write_json(staged.path("history.json"), state.curve)
     staged.summary |= {
         "model": recipe.model.name,
@@ -60,19 +80,22 @@ def write_model(recipe: Recipe, dataset: Dataset, checkpoints: Path, staged: Sta
         "best_step": state.best_step,
         "validation": next((point for point in state.curve if point["step"] == state.best_step), {}),
         "catalog_fingerprint": dataset.catalog.fingerprint,
+        **started,
         **({} if isinstance(recipe.model, PopularSettings) else _resolved(recipe, dataset.catalog.n_items)),
     }
 
 
-def train_until(recipe: Recipe, dataset: Dataset, checkpoints: Path, stop: int | None) -> TrainingState:
+def train_until(beginning: Beginning, checkpoints: Path, stop: int | None) -> TrainingState:
     """Train up to a step, the end for None, and leave the checkpoint there; writes no model.
 
     Raises:
         QualityGateError: the loss is not finite. ConflictError: another process trains the same.
     """
-    model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed)
+    keep_freed_memory()
+    recipe = beginning.recipe
+    model, _ = beginning.model()
     with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
-        return _fit(model, recipe, dataset, Checkpoints(checkpoints), stop or recipe.train.steps)
+        return _fit(model, recipe, beginning.dataset, Checkpoints(checkpoints), stop or recipe.train.steps)
 
 
 def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetrievalModel:
@@ -82,7 +105,7 @@ def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetr
         IntegrityError: the weights are damaged.
     """
     model = build_model(recipe.model, n_items, recipe.seed)
-    model.load_state_dict(read_tensors(artifact.file("model.safetensors")))
+    model.load_state_dict(read_tensors(artifact.file(WEIGHTS)))
     return model.to(choose_device(recipe.machine.device)).eval()
 
 

@@ -11,7 +11,6 @@ from retrieval.core.errors import QualityGateError, UsageError
 from retrieval.core.locks import exclusive
 from retrieval.core.logging import get_logger
 from retrieval.core.settings import fingerprint, parse_overrides, read_toml, with_values
-from retrieval.stages import train
 from retrieval.stages.draws import draw, require_optuna
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
@@ -103,8 +102,7 @@ def _identity(tuning: Tuning) -> str:
         {
             "search": search.settings.model_dump(exclude=unused),
             "space": space,
-            "recipe": train.settings_of(tuning.base.recipe),
-            "dataset": tuning.base.dataset_artifact.id,
+            "model": tuning.base.model_id,
         }
     )
 

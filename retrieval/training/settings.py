@@ -55,6 +55,9 @@ class TrainSettings(Settings):
     """Validations without a new best before training stops; 0 never stops early."""
     validation_users: int = Field(2000, ge=1)
     checkpoint_every: int = Field(500, ge=1)
+    start_from: str = ""
+    """A trained model to begin with, by the path of its directory or its id in the workspace: old items keep their
+    vectors, new ones and the optimizer start afresh. The model's identity takes the place of this name."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "TrainSettings":

@@ -1,0 +1,112 @@
+"""Warm start: a new log's model begins with the weights of an earlier one, items matched by their ids."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from retrieval.core.artifacts import MANIFEST, Artifact, Workspace, open_artifact
+from retrieval.core.errors import UsageError
+from retrieval.core.settings import fingerprint
+from retrieval.data.catalog import Catalog, rows_of
+from retrieval.models.retrieval_model import AbstractRetrievalModel, RetrievalModel
+from retrieval.stages.recipe import Recipe
+from retrieval.training.checkpoints import read_tensors
+
+ITEM_IDS = "item_ids.parquet"
+WEIGHTS = "model.safetensors"
+# What only a training sees; with any other difference it is another encoder, even where the shapes agree.
+_FREE = ("dropout", "hidden_dropout", "temperature", "init_std")
+
+
+def find_start(recipe: Recipe, workspace: Workspace) -> Artifact | None:
+    """The model that `train.start_from` names, by the path of its directory or by its id in the workspace; None without one.
+
+    Raises:
+        UsageError: there is no such model, or more than one, or it was written without the ids of its items.
+        IntegrityError: its manifest is damaged.
+    """
+    named = recipe.train.start_from
+    if not named:
+        return None
+    artifact = open_artifact(Path(named)) if (Path(named) / MANIFEST).is_file() else workspace.open("model", named)
+    if artifact.kind != "model" or ITEM_IDS not in artifact.manifest.files:
+        what = f"is of kind '{artifact.kind}'" if artifact.kind != "model" else "does not say which items its rows are"
+        raise UsageError(what, where=f"train.start_from = {named}", expected="a trained model", remedy="train it with this version")
+    return artifact
+
+
+def identity_of(start: Artifact) -> dict[str, str]:
+    """What of the start model a training is a function of: its id, and the bytes of its weights and item ids."""
+    return {"start": start.id, "start bytes": fingerprint([start.manifest.files[name].sha256 for name in (WEIGHTS, ITEM_IDS)])}
+
+
+def save_item_ids(catalog: Catalog, path: Path) -> None:
+    """Write which item each row of the model is."""
+    pl.DataFrame({"item_id": catalog.item_ids}).write_parquet(path)
+
+
+def start_from(model: AbstractRetrievalModel, recipe: Recipe, catalog: Catalog, start: Artifact) -> dict[str, Any]:
+    """Put the start model's weights into a model with fresh ones; items it does not know keep the fresh ones.
+
+    Returns what a manifest says about it: how many items were known and how many are new.
+
+    Raises:
+        UsageError: the two models differ in more than their items. IntegrityError: a file is damaged.
+    """
+    _refuse_other_settings(recipe, start)
+    if not isinstance(model, RetrievalModel):
+        raise UsageError("popularity is counted, it has no weights to start from", where="train.start_from")
+    rows = _rows(catalog, start)
+    known = torch.from_numpy(rows >= 0)
+    old, state = read_tensors(start.file(WEIGHTS)), model.state_dict()
+    _refuse_other_shapes(model, old, start)
+    for name, value in state.items():
+        if name in model.per_item:
+            value[known] = old[name][torch.from_numpy(rows)[known]].to(value)
+        else:
+            value.copy_(old[name])
+    return {"model": start.id, "known_items": int(known.sum()), "new_items": int((~known).sum())}
+
+
+def _rows(catalog: Catalog, start: Artifact) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The start model's row of every item, -1 where it has none."""
+    ids = pl.read_parquet(start.file(ITEM_IDS))["item_id"]
+    found = rows_of(ids, catalog.item_ids) if ids.dtype == catalog.item_ids.dtype else np.full(catalog.n_items, -1)
+    if not (found >= 0).any():
+        raise UsageError(
+            f"knows none of the {catalog.n_items} items",
+            where=f"train.start_from = {start.path}",
+            expected=f"a model of the same catalog, with {catalog.item_ids.dtype} ids",
+        )
+    return found
+
+
+def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:
+    now, was = recipe.model.model_dump(mode="json"), start.manifest.settings["model"]
+    for name in [*now, *was]:
+        if name not in _FREE and now.get(name) != was.get(name):
+            _refuse(f"model.{name}", now.get(name), was.get(name), start)
+
+
+def _refuse_other_shapes(model: RetrievalModel, old: dict[str, Tensor], start: Artifact) -> None:
+    """What settings do not tell: the model was written by another version."""
+    shapes = [
+        {name: tuple(value.shape[1:] if name in model.per_item else value.shape) for name, value in state.items()}
+        for state in (model.state_dict(), old)
+    ]
+    for name in sorted(shapes[0].keys() | shapes[1].keys()):
+        now, was = (each.get(name) for each in shapes)
+        if now != was:
+            _refuse(f"the shape of {name}", now, was, start)
+
+
+def _refuse(name: str, now: Any, was: Any, start: Artifact) -> None:
+    raise UsageError(
+        f"{name} is {now!r}, the model to start from has {was!r}",
+        where=f"train.start_from = {start.path}",
+        remedy="train anew, or with that model's settings",
+    )
