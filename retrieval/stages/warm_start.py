@@ -60,13 +60,13 @@ def start_from(model: AbstractRetrievalModel, recipe: Recipe, catalog: Catalog, 
     _refuse_other_settings(recipe, start)
     if not isinstance(model, RetrievalModel):
         raise UsageError("popularity is counted, it has no weights to start from", where="train.start_from")
-    rows = _rows(catalog, start)
-    known = torch.from_numpy(rows >= 0)
+    rows = torch.from_numpy(_rows(catalog, start).copy())
+    known = rows >= 0
     old, state = read_tensors(start.file(WEIGHTS)), model.state_dict()
     _refuse_other_shapes(model, old, start)
     for name, value in state.items():
         if name in model.per_item:
-            value[known] = old[name][torch.from_numpy(rows)[known]].to(value)
+            value[known] = old[name][rows[known]].to(value)
         else:
             value.copy_(old[name])
     return {"model": start.id, "known_items": int(known.sum()), "new_items": int((~known).sum())}

@@ -124,3 +124,11 @@ def test_more_interests_than_events_is_no_error(settings) -> None:
         pytest.skip("one interest")
     many = build_model(settings.model_copy(update={"interests": 12}), ITEMS, 1)
     assert torch.isfinite(many.interests(histories(2)).vectors).all()
+
+
+def test_only_what_is_said_to_has_a_row_an_item(settings) -> None:
+    """A warm start moves these rows to other places and takes everything else as it is."""
+    small, large = (build_model(settings, items, seed=3) for items in (ITEMS, ITEMS + 1))
+    other = {name: value.shape for name, value in large.state_dict().items()}
+    assert {name for name, value in small.state_dict().items() if value.shape != other[name]} == small.per_item
+    assert all(len(other[name]) and other[name][0] == ITEMS + 1 for name in small.per_item)

@@ -1,0 +1,163 @@
+"""Warm start: old items keep their vectors, new ones get rows, and anything else that differs is refused."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from retrieval.core.artifacts import Artifact, write_json
+from retrieval.core.errors import IntegrityError, InterruptedRunError, UsageError
+from retrieval.models.table import build_model
+from retrieval.stages.pipeline import Pipeline
+from retrieval.stages.recipe import parse_recipe
+from retrieval.stages.run import open_run
+from retrieval.stages.train import Beginning
+from retrieval.stages.warm_start import find_start
+from retrieval.training.checkpoints import read_tensors
+from retrieval.training.examples import Prefixes
+
+MODEL = {"name": "comirec-sa", "dimension": 8, "interests": 2, "history": 6}
+TRAIN = {"steps": 6, "validate_every": 2, "checkpoint_every": 2, "loss": {"negatives": 8}, "examples": {"batch_size": 4}}
+TABLE = "items.embedding.weight"
+
+
+def log_of(folder: Path, items: list[Any]) -> Path:
+    """Twelve users who walk around a ring of items."""
+    steps = pl.DataFrame({"user_id": range(12)}).join(pl.DataFrame({"time": range(9)}), how="cross")
+    place = (pl.col("user_id") + pl.col("time")) % len(items)
+    steps.with_columns(item_id=place.replace_strict(dict(enumerate(items)))).write_parquet(folder / "log.parquet")
+    return folder / "log.parquet"
+
+
+def pipeline_on(folder: Path, items: list[Any], start: object = "", **tables: Any) -> Pipeline:
+    folder.mkdir(exist_ok=True)
+    values = {
+        "name": "day",
+        "data": {"name": "log", "interactions": {"path": str(log_of(folder, items)), "time": "time", "time_unit": "order"}},
+        "split": {"protocol": "leave-last-out"},
+        "model": MODEL,
+        "machine": {"threads": 1, "device": "cpu"},
+        **tables,
+    }
+    values["train"] = {**TRAIN, **values.get("train", {}), "start_from": str(start)}
+    return open_run(parse_recipe(values, "day.toml"), folder / "workspace")
+
+
+@pytest.fixture(scope="module")
+def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return pipeline_on(tmp_path_factory.mktemp("yesterday") / "log", [10, 20, 30, 40, 50]).model_artifact
+
+
+TODAY = [5, 10, 15, 30, 40, 45, 50, 99]
+
+
+def test_old_items_keep_their_vectors_wherever_new_ones_come_between(yesterday: Artifact, tmp_path: Path) -> None:
+    pipeline = pipeline_on(tmp_path, TODAY, yesterday.path)
+    model, said = Beginning(pipeline.recipe, pipeline.dataset, yesterday).model()
+    fresh = build_model(pipeline.recipe.model, 8, pipeline.recipe.seed).state_dict()
+    old, state = read_tensors(yesterday.file("model.safetensors")), model.state_dict()
+    assert pipeline.dataset.catalog.item_ids.to_list() == TODAY
+    assert torch.equal(state[TABLE][[1, 3, 4, 6]], old[TABLE][[0, 2, 3, 4]])
+    assert torch.equal(state[TABLE][[0, 2, 5, 7]], fresh[TABLE][[0, 2, 5, 7]])
+    others = state.keys() - {TABLE}
+    assert len(others) > 2
+    assert all(torch.equal(state[name], old[name]) for name in others)
+    assert any(not torch.equal(old[name], fresh[name]) for name in others)
+    assert said == {"start": {"model": yesterday.id, "known_items": 4, "new_items": 4}}
+    assert pipeline.model_artifact.summary["start"] == said["start"]
+
+
+def test_the_start_is_part_of_what_a_model_is_and_its_name_is_not(yesterday: Artifact, tmp_path: Path) -> None:
+    cold = pipeline_on(tmp_path, TODAY).model_id
+    by_path = pipeline_on(tmp_path, TODAY, yesterday.path).model_id
+    moved = shutil.copytree(yesterday.path, tmp_path / "moved")
+    shutil.copytree(yesterday.path, tmp_path / "workspace/model" / yesterday.id)
+    other = pipeline_on(tmp_path / "other", [10, 20, 30], train={"steps": 2}).model_artifact
+    assert len({cold, by_path, pipeline_on(tmp_path, TODAY, other.path).model_id}) == 3
+    assert by_path == pipeline_on(tmp_path, TODAY, moved).model_id == pipeline_on(tmp_path, TODAY, yesterday.id[:6]).model_id
+    inputs = pipeline_on(tmp_path, TODAY, moved).model_artifact.manifest.inputs
+    assert (set(inputs), inputs["start"]) == ({"dataset", "start", "start bytes"}, yesterday.id)
+
+
+def test_other_weights_under_the_same_id_are_another_start(yesterday: Artifact, tmp_path: Path) -> None:
+    moved = shutil.copytree(yesterday.path, tmp_path / "moved")
+    tensors = read_tensors(moved / "model.safetensors")
+    save_file({name: value + 1 for name, value in tensors.items()}, moved / "model.safetensors")
+    with pytest.raises(IntegrityError, match="is damaged"):
+        _ = pipeline_on(tmp_path, TODAY, moved).model_artifact
+    record = yesterday.manifest.model_dump(mode="json")
+    record["files"]["model.safetensors"]["sha256"] = "0" * 64
+    write_json(moved / "manifest.json", record)
+    assert pipeline_on(tmp_path, TODAY, moved).model_id != pipeline_on(tmp_path, TODAY, yesterday.path).model_id
+
+
+@pytest.mark.parametrize(
+    ("tables", "items", "words"),
+    [
+        ({"model": {**MODEL, "dimension": 16}}, TODAY, "model.dimension is 16, the model to start from has 8"),
+        ({"model": {**MODEL, "interests": 4}}, TODAY, "model.interests is 4, the model to start from has 2"),
+        ({"model": {**MODEL, "history": 5}}, TODAY, "model.history is 5, the model to start from has 6"),
+        ({"model": {**MODEL, "similarity": "cosine"}}, TODAY, "model.similarity is 'cosine'"),
+        ({"model": {"name": "youtube-dnn", "dimension": 8, "history": 6}}, TODAY, "model.name is 'youtube-dnn'"),
+        ({"model": {"name": "popular"}}, TODAY, "model.name is 'popular'"),
+        ({}, [1, 2, 3], "knows none of the 3 items"),
+        ({}, ["10", "20", "30"], "with String ids"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(yesterday: Artifact, tmp_path: Path, tables: dict, items: list, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _ = pipeline_on(tmp_path, items, yesterday.path, **tables).model_artifact
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_only_training_sees_may_differ(yesterday: Artifact, tmp_path: Path) -> None:
+    model = {**MODEL, "dropout": 0.3, "temperature": 0.5}
+    assert pipeline_on(tmp_path, TODAY, yesterday.path, model=model).model_artifact.summary["start"]["known_items"] == 4
+
+
+def test_a_start_that_is_none_is_refused(yesterday: Artifact, tmp_path: Path) -> None:
+    pipeline = pipeline_on(tmp_path, TODAY)
+    with pytest.raises(UsageError, match="0 model artifacts match '0123'"):
+        _ = pipeline_on(tmp_path, TODAY, "0123").model_id
+    with pytest.raises(UsageError, match="is of kind 'dataset'"):
+        _ = pipeline_on(tmp_path, TODAY, pipeline.dataset_artifact.path).model_id
+    older = shutil.copytree(yesterday.path, tmp_path / "older")
+    record = yesterday.manifest.model_dump(mode="json")
+    del record["files"]["item_ids.parquet"]
+    write_json(older / "manifest.json", record)
+    with pytest.raises(UsageError, match="does not say which items"):
+        _ = pipeline_on(tmp_path, TODAY, older).model_id
+    assert find_start(pipeline.recipe, pipeline.stages.workspace) is None
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5])
+def test_stopped_it_goes_on_from_its_checkpoint_and_not_from_its_start(yesterday, tmp_path, monkeypatch, stop: int) -> None:
+    whole = pipeline_on(tmp_path / "whole", TODAY, yesterday.path).model_artifact
+    batch = Prefixes.batch
+
+    def stopping(self: Prefixes, step: int):
+        if step == stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return batch(self, step)
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+        patch.setattr(Prefixes, "batch", stopping)
+        _ = pipeline_on(tmp_path / "parts", TODAY, yesterday.path).model_artifact
+    seen: list[int] = []
+    monkeypatch.setattr(Prefixes, "batch", lambda self, step: (seen.append(step), batch(self, step))[1])
+    resumed = pipeline_on(tmp_path / "parts", TODAY, yesterday.path).model_artifact
+    assert seen == list(range(stop + 1, 6))
+    assert resumed.id == whole.id
+    assert resumed.file("model.safetensors").read_bytes() == whole.file("model.safetensors").read_bytes()
+
+
+def test_baselines_start_from_nothing(yesterday: Artifact, tmp_path: Path) -> None:
+    pipeline = pipeline_on(tmp_path, TODAY, yesterday.path, evaluate={"baselines": ["k1", "popular"]}, recall={"n": 50})
+    assert {name: "start" in each.model_artifact.summary for name, each in pipeline.baselines().items()} == {"k1": False, "popular": False}
