@@ -1,6 +1,7 @@
 """The trained thing: an item tower and a user encoder that share item vectors."""
 
 import abc
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -54,9 +55,12 @@ class RetrievalModel(AbstractRetrievalModel):
         # Training divides scores by the temperature and serving does not.
         self.prior.copy_(chosen.weight * self.settings.temperature * torch.log(shares[0] / shares[1]))
 
+    counted: ClassVar = frozenset({"prior"})
+    """The names in the state that are counted from a log and not learned."""
+
     @property
     def per_item(self) -> frozenset[str]:
-        """The names in the state that have one row an item; everything else is the same for another catalog."""
+        """The names of what is learned for each item, a row each; what else is learned fits any catalog."""
         return frozenset(f"items.{name}" for name in self.items.per_item)
 
     def interests(self, histories: Histories) -> Interests:

@@ -82,8 +82,7 @@ def _baseline(recipe: Recipe, name: str) -> Recipe | None:
 
 
 def _trainable(recipe: Recipe, model: Any) -> TrainSettings:
-    """How a baseline is trained: as the model is, but from the start, and on windows with as many targets a step where it
-    has no state to carry."""
+    """How a baseline is trained: as the model is, from fresh weights, and on windows of as many targets where it has no state to carry."""
     # The model to start from is one of the recipe's own kind.
     train = recipe.train.model_copy(update={"start_from": ""})
     examples = train.examples

@@ -18,8 +18,8 @@ from retrieval.training.checkpoints import read_tensors
 
 ITEM_IDS = "item_ids.parquet"
 WEIGHTS = "model.safetensors"
-# What only a training sees; with any other difference it is another encoder, even where the shapes agree.
-_FREE = ("dropout", "hidden_dropout", "temperature", "init_std")
+# What is no part of what the weights have learned; with any other difference it is another encoder, even where shapes agree.
+_FREE = ("dropout", "hidden_dropout", "temperature", "init_std", "prior")
 
 
 def find_start(recipe: Recipe, workspace: Workspace) -> Artifact | None:
@@ -62,9 +62,9 @@ def start_from(model: AbstractRetrievalModel, recipe: Recipe, catalog: Catalog, 
         raise UsageError("popularity is counted, it has no weights to start from", where="train.start_from")
     rows = torch.from_numpy(_rows(catalog, start).copy())
     known = rows >= 0
-    old, state = read_tensors(start.file(WEIGHTS)), model.state_dict()
-    _refuse_other_shapes(model, old, start)
-    for name, value in state.items():
+    old, new = (_learned(model, state) for state in (read_tensors(start.file(WEIGHTS)), model.state_dict()))
+    _refuse_other_shapes(model, old, new, start)
+    for name, value in new.items():
         if name in model.per_item:
             value[known] = old[name][rows[known]].to(value)
         else:
@@ -92,11 +92,14 @@ def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:
             _refuse(f"model.{name}", now.get(name), was.get(name), start)
 
 
-def _refuse_other_shapes(model: RetrievalModel, old: dict[str, Tensor], start: Artifact) -> None:
+def _learned(model: RetrievalModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name not in model.counted}
+
+
+def _refuse_other_shapes(model: RetrievalModel, old: dict[str, Tensor], new: dict[str, Tensor], start: Artifact) -> None:
     """What settings do not tell: the model was written by another version."""
     shapes = [
-        {name: tuple(value.shape[1:] if name in model.per_item else value.shape) for name, value in state.items()}
-        for state in (model.state_dict(), old)
+        {name: tuple(value.shape[1:] if name in model.per_item else value.shape) for name, value in state.items()} for state in (new, old)
     ]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         now, was = (each.get(name) for each in shapes)

@@ -11,6 +11,7 @@ from retrieval.models.settings import (
     Gru4RecSettings,
     InterestTransformerSettings,
     MindSettings,
+    PriorSettings,
     SASRecSettings,
     YouTubeDNNSettings,
 )
@@ -127,8 +128,9 @@ def test_more_interests_than_events_is_no_error(settings) -> None:
 
 
 def test_only_what_is_said_to_has_a_row_an_item(settings) -> None:
-    """A warm start moves these rows to other places and takes everything else as it is."""
+    """A warm start moves the learned rows to other places, and takes what else is learned as it is."""
+    settings = settings.model_copy(update={"prior": PriorSettings(hours=1.0)})
     small, large = (build_model(settings, items, seed=3) for items in (ITEMS, ITEMS + 1))
     other = {name: value.shape for name, value in large.state_dict().items()}
-    assert {name for name, value in small.state_dict().items() if value.shape != other[name]} == small.per_item
+    assert {name for name, value in small.state_dict().items() if value.shape != other[name]} == small.per_item | small.counted
     assert all(len(other[name]) and other[name][0] == ITEMS + 1 for name in small.per_item)

@@ -39,7 +39,7 @@ def pipeline_on(folder: Path, items: list[Any], start: object = "", **tables: An
     folder.mkdir(exist_ok=True)
     values = {
         "name": "day",
-        "data": {"name": "log", "interactions": {"path": str(log_of(folder, items)), "time": "time", "time_unit": "order"}},
+        "data": {"name": "log", "interactions": {"path": str(log_of(folder, items)), "time": "time", "time_unit": "seconds"}},
         "split": {"protocol": "leave-last-out"},
         "model": MODEL,
         "machine": {"threads": 1, "device": "cpu"},
@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_refused_in_one_line(yesterday: Artifact, tmp_path:
 
 
 def test_what_only_training_sees_may_differ(yesterday: Artifact, tmp_path: Path) -> None:
-    model = {**MODEL, "dropout": 0.3, "temperature": 0.5}
+    model = {**MODEL, "dropout": 0.3, "temperature": 0.5, "prior": {"hours": 0.001}}
     assert pipeline_on(tmp_path, TODAY, yesterday.path, model=model).model_artifact.summary["start"]["known_items"] == 4
 
 
