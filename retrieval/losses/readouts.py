@@ -47,6 +47,17 @@ def hard(queries: Queries, positives: Float[Tensor, "P D"], power: float) -> Que
     return _single(queries.vectors[torch.arange(len(best), device=best.device), best])
 
 
+def sampled(queries: Queries, positives: Float[Tensor, "P D"], power: float) -> Queries:
+    """One interest drawn with probability softmax(p * V^T e) over the valid interests scores everything.
+
+    Between the hard readout (p -> infinity) and chance (p = 0): interests that hardly ever win the positive still
+    learn now and then, so they do not die. Draws from the global generator, which training seeds by step.
+    """
+    scores = (power * scores_of(queries, positives)).masked_fill(~queries.valid, -torch.inf)
+    drawn = torch.multinomial(torch.softmax(scores.detach(), dim=1), 1)[:, 0]
+    return _single(queries.vectors[torch.arange(len(drawn), device=drawn.device), drawn])
+
+
 def label_aware(queries: Queries, positives: Float[Tensor, "P D"], power: float) -> Queries:
     """softmax(p * V^T e) over the valid interests (MIND, equation 8).
 
@@ -74,4 +85,6 @@ def _single(vectors: Float[Tensor, "P D"]) -> Queries:
     return Queries(vectors[:, None], torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device))
 
 
-READOUTS = Table("readout", {"max": all_head_max, "log-sum-exp": all_head_sum, "hard": hard, "label-aware": label_aware})
+READOUTS = Table(
+    "readout", {"max": all_head_max, "log-sum-exp": all_head_sum, "hard": hard, "sampled": sampled, "label-aware": label_aware}
+)

@@ -22,12 +22,12 @@ class LossSettings(Settings):
     name: Literal["sampled-softmax", "full-softmax", "corrected-logq", "bce", "gbce", "bpr-max"] = "sampled-softmax"
     """`corrected-logq` is the sampled softmax with the refined correction of 2025, `gbce` calibrated binary cross-entropy
     (gSASRec), `bpr-max` GRU4Rec's. The last three count negatives as they are drawn: their sampler is part of the loss."""
-    readout: Literal["max", "log-sum-exp", "hard", "label-aware"] = "max"
+    readout: Literal["max", "log-sum-exp", "hard", "sampled", "label-aware"] = "max"
     """`max` scores every item by its own best interest, which is the score that is served, `log-sum-exp` by the smooth
-    form of it, which gives every interest a share of the gradient; `hard` (ComiRec) and
+    form of it, which gives every interest a share of the gradient; `hard` (ComiRec), `sampled` and
     `label-aware` (MIND) let the positive choose the interests and score the negatives with that choice."""
     power: float = Field(8.0, ge=0)
-    """p of the label-aware readout: 0 is the mean of the interests, large is the hard readout. It multiplies scores that
+    """p of the label-aware and the sampled readout: 0 is the mean or chance, large is the hard readout. It multiplies scores that
     are divided by the model's temperature already."""
     source: Literal["drawn", "in-batch", "mixed", "queue"] = "drawn"
     """Where negatives come from: `drawn` from the sampler; `in-batch`, the other positives of the batch; `mixed`, both;

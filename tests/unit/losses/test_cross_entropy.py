@@ -121,3 +121,13 @@ def test_max_readout_scores_an_item_by_its_own_best_interest() -> None:
         queries, torch.tensor([3.0]), Classes(items, None, None, contain_positives=True), torch.ones(1), Blocks(100, EXACT)
     )
     torch.testing.assert_close(loss, torch.logsumexp(torch.tensor([3.0, 5.0]), 0) - 3.0)
+
+
+def test_sampled_readout_draws_by_the_share_of_the_positive_and_never_an_invalid_interest() -> None:
+    torch.manual_seed(0)
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]]).expand(4000, 3, 2)
+    queries = Queries(vectors, torch.tensor([True, True, False]).expand(4000, 3))
+    drawn = READOUTS["sampled"](queries, torch.tensor([[1.0, 0.0]]).expand(4000, 2), 1.0).vectors[:, 0]
+    first = float((drawn == torch.tensor([1.0, 0.0])).all(dim=1).float().mean())
+    assert first == pytest.approx(1 / (1 + 2.718281828**-1), abs=0.03)
+    assert not bool((drawn == 5.0).any())

@@ -58,7 +58,7 @@ def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("loss", ["full-softmax", "sampled-softmax"])
 @pytest.mark.parametrize("examples", sorted(EXAMPLES))
-@pytest.mark.parametrize("readout", ["max", "hard", "label-aware"])
+@pytest.mark.parametrize("readout", ["max", "log-sum-exp", "hard", "sampled", "label-aware"])
 def test_the_loss_falls(tmp_path: Path, loss: str, examples: str, readout: str) -> None:
     optimizer = OptimizerSettings(learning_rate=0.03)
     settings = {"examples": ExampleSettings(name=examples, batch_size=8), "loss": LossSettings(name=loss, readout=readout, negatives=16)}
