@@ -156,5 +156,6 @@ class _Loop:
 def _rate(settings: TrainSettings, step: int) -> float:
     rate = settings.optimizer.learning_rate * min(1.0, (step + 1) / max(1, settings.optimizer.warmup_steps))
     if settings.optimizer.schedule == "cosine":
-        rate *= 0.1 + 0.45 * (1 + math.cos(math.pi * step / settings.steps))
+        least = settings.optimizer.final_share
+        rate *= least + (1 - least) / 2 * (1 + math.cos(math.pi * step / settings.steps))
     return rate

@@ -15,7 +15,8 @@ class OptimizerSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
-    """`cosine` falls to a tenth of the rate over the planned steps."""
+    """`cosine` falls to `final_share` of the rate over the planned steps."""
+    final_share: float = Field(0.1, ge=0, le=1)
     clip_norm: float = Field(5.0, gt=0)
     item_table: Literal["auto", "dense", "row-wise"] = "auto"
     """`row-wise` touches only the rows of the item table that a step reads, so its cost does not grow with the catalog:
