@@ -137,7 +137,8 @@ def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe,
     device = choose_device(recipe.machine.device)
     compute = choose_precision(recipe.train.precision, device)
     log.info("training", model=recipe.model.name, **_resolved(recipe, model.items.n_items))
-    model, events = model.to(device), events.to(device)
+    gap = recipe.train.examples.gap
+    model, events = model.to(device), (events.with_gap(gap) if gap else events).to(device)
     if model.prior is not None:
         model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)

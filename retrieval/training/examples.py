@@ -1,7 +1,8 @@
 """Batches as a pure function of (seed, step): nothing to save, nothing to feed, exact after a restart."""
 
 import abc
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +32,8 @@ class TrainingEvents:
     start: Int[Tensor, " U"]
     count: Int[Tensor, " U"]
     weights: Float[Tensor, " E"] | None = None
+    later: Int[Tensor, " E"] | None = None
+    """The first event of the same user that comes so much later that it may be a target; None: the next one."""
 
     @staticmethod
     def of(sequences: SequenceDataset, train_end: NDArray[np.int64]) -> "TrainingEvents":
@@ -46,7 +49,19 @@ class TrainingEvents:
     def to(self, device: torch.device) -> "TrainingEvents":
         """The same with its events on a device."""
         weights = None if self.weights is None else self.weights.to(device)
-        return TrainingEvents(self.items.to(device), self.times.to(device), self.start, self.count, weights)
+        later = None if self.later is None else self.later.to(device)
+        return TrainingEvents(self.items.to(device), self.times.to(device), self.start, self.count, weights, later)
+
+    def with_gap(self, gap: float) -> "TrainingEvents":
+        """The same where a target comes at least `gap` after what is known, in units of the times."""
+        owner = torch.zeros(len(self.items) + 1, dtype=torch.int64)
+        owner.index_add_(0, self.start, torch.ones(len(self.start), dtype=torch.int64))
+        # Users one after the other on one axis of time, each in a span longer than the log: one search for all.
+        oldest = int(self.times.min())
+        span = int(self.times.max()) - oldest + math.ceil(gap) + 1
+        axis = owner.cumsum(0)[:-1] * span + (self.times - oldest)
+        later = torch.searchsorted(axis, axis + math.ceil(gap))
+        return replace(self, later=torch.maximum(later, torch.arange(1, len(axis) + 1)))
 
     def counts(self, n_items: int) -> Int[Tensor, " N"]:
         """Training events of each item."""
@@ -118,6 +133,9 @@ class AbstractExamples(abc.ABC):
         self.events, self.length, self.settings, self.seed = events, length, settings, seed
         self.batch_size = settings.batch_size
         self.users = torch.nonzero(events.count >= 2).flatten()
+        if events.later is not None:
+            start = events.start[self.users]
+            self.users = self.users[events.later.cpu()[start] < start + events.count[self.users]]
         if len(self.users) == 0:
             raise DataContractError(
                 "no user has two training events",

@@ -33,7 +33,7 @@ class _Positions(NamedTuple):
     owner: Int[Tensor, " P"]
     """The window each lies in."""
     following: Int[Tensor, " P"]
-    """The event that follows it."""
+    """The first event that may be its target."""
 
 
 class Objective:
@@ -65,13 +65,15 @@ class Objective:
         longest = int((windows.end - windows.start).max())  # padding that no window of the batch needs is not made
         windows = windows.to(self.events.items.device)
         histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest)
-        positions = _positions(windows, longest, least_history)
+        positions = _positions(windows, longest, least_history, self.events.later)
         interests = self.model.interests(histories) if least_history is None else self._at(windows, histories, positions)
+        if len(positions.chosen) == 0:  # no event of these windows comes late enough to be a target
+            return interests.vectors.sum() * 0.0
         targets = self._targets(windows, positions, step)
         rows = self.events.items[targets].to(torch.int64)
         examples = Examples(self._queries(interests), rows, self.model.item_vectors(rows), self._weights(targets))
         loss = self.loss(examples, self._competitors(rows, histories, positions.owner, step), self.compute)
-        return loss + self._penalty(interests, examples.weights, positions.following - windows.start[positions.owner])
+        return loss + self._penalty(interests, examples.weights, positions.chosen % longest + 1)
 
     def _targets(self, windows: Windows, positions: _Positions, step: int) -> Int[Tensor, " P"]:
         """One of the next `horizon` events of each position, or of as many as there are."""
@@ -148,20 +150,23 @@ class Objective:
             windows = examples.batch(step)
             longest = int((windows.end - windows.start).max())
             windows = windows.to(self.events.items.device)
-            positions = _positions(windows, longest, examples.least_history)
+            positions = _positions(windows, longest, examples.least_history, self.events.later)
             return self.events.items[self._targets(windows, positions, step)].to(torch.int64)
 
         return lru_cache(maxsize=self.settings.queue_batches)(rows)
 
 
-def _positions(windows: Windows, longest: int, least_history: int | None) -> _Positions:
-    """Which positions have enough history, or all of a window that has none such; without prefixes, the ends."""
+def _positions(windows: Windows, longest: int, least_history: int | None, later: Int[Tensor, " E"] | None) -> _Positions:
+    """Which positions have a target and enough history, or all of a window that has none such; without prefixes, the ends."""
     lengths = windows.end - windows.start
     if least_history is None:
         every = torch.arange(len(lengths), device=lengths.device)
         return _Positions(every * longest + lengths - 1, every, windows.end)
     seen = torch.arange(1, longest + 1, device=lengths.device)
     trained = (seen <= lengths[:, None]) & ((seen >= least_history) | (lengths < least_history)[:, None])
+    following = windows.start[:, None] + seen
+    if later is not None:
+        following = later[(following - 1).clamp(max=len(later) - 1)]
+        trained &= following <= windows.last[:, None]
     chosen = torch.nonzero(trained.flatten()).flatten()
-    owner = chosen // longest
-    return _Positions(chosen, owner, windows.start[owner] + chosen % longest + 1)
+    return _Positions(chosen, chosen // longest, following.flatten()[chosen])

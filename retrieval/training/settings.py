@@ -37,9 +37,18 @@ class ExampleSettings(Settings):
     least_history: int = Field(1, ge=1)
     """`prefixes`: positions with a shorter history are not trained, except in windows that have no other. Users are
     served with their whole window, so short prefixes of long histories teach what is rarely asked."""
+    gap: float = Field(0.0, ge=0)
+    """`prefixes`: a target comes at least so much after what is known, in seconds or the log's own unit. Lists that are
+    made at night are for the next visit; in a log of sessions the next event is mostly the next click of this one."""
     horizon: int = Field(1, ge=1)
     """The target of a position is drawn from so many events that follow it; 1 is the next one. Where lists are judged
     by what a user does over weeks, the next event alone is too narrow a lesson."""
+
+    @model_validator(mode="after")
+    def _gap_is_heeded(self) -> "ExampleSettings":
+        if self.gap and self.name != "prefixes":
+            raise ValueError(f"examples.gap needs examples.name = 'prefixes', not '{self.name}'")
+        return self
 
 
 class TrainSettings(Settings):

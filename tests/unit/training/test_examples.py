@@ -1,5 +1,7 @@
 """Batches: pure in (seed, step), inside the training part, and covering it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,21 @@ def test_targets_may_lie_anywhere_up_to_the_users_last_training_event() -> None:
         owner = torch.searchsorted(events.start, windows.start, right=True) - 1
         assert torch.equal(windows.last, events.start[owner] + events.count[owner] - 1)
         assert windows.horizon == 5
+
+
+def test_with_a_gap_a_target_comes_late_enough_and_from_the_same_user() -> None:
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(0, 9, (30,), generator=generator).tolist()
+    events = events_of(lengths, lengths)
+    times = torch.cat([torch.randint(0, 40, (n,), generator=generator).sort().values for n in lengths])
+    later = dataclasses.replace(events, times=times).with_gap(7.0).later.tolist()
+    stops = torch.repeat_interleave(events.start + events.count, torch.tensor(lengths)).tolist()
+    for event, stop in enumerate(stops):
+        late = [other for other in range(event + 1, stop) if times[other] >= times[event] + 7]
+        assert min(later[event], stop) == (late[0] if late else stop)
+
+
+def test_users_who_never_come_back_are_not_drawn() -> None:
+    events = events_of([3, 3, 2], [3, 3, 2])
+    apart = dataclasses.replace(events, times=torch.tensor([0, 1, 2, 0, 1, 50, 9, 9])).with_gap(10.0)
+    assert EXAMPLES["prefixes"](apart, 5, ExampleSettings(batch_size=2, gap=10.0), 1).users.tolist() == [1]

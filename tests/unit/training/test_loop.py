@@ -248,3 +248,15 @@ def test_penalties_change_the_loss_and_a_routing_without_gradient_is_refused(tmp
     run = make_run(tmp_path / "mind", MindSettings(dimension=8, history=6, interests=3), loss=routed)
     with pytest.raises(UsageError, match="no gradient"):
         run.objective(run.examples.batch(0), 0, least_history=1)
+
+
+def test_with_a_gap_only_positions_with_a_late_enough_target_are_trained(tmp_path: Path) -> None:
+    run = make_run(tmp_path, steps=1)
+    run.objective.events = dataclasses.replace(run.objective.events, later=torch.arange(len(run.objective.events.items)) + 3)
+    seen: list[torch.Tensor] = []
+    loss = run.objective.loss
+    run.objective.loss = lambda examples, *rest: (seen.append(examples.positive_rows), loss(examples, *rest))[1]
+    run.objective(Windows(torch.tensor([0]), torch.tensor([5]), torch.tensor([5])), 0, least_history=1)
+    items = run.objective.events.items.tolist()
+    assert seen[0].tolist() == [items[3], items[4], items[5]]
+    assert float(run.objective(Windows(torch.tensor([0]), torch.tensor([2]), torch.tensor([2])), 0, least_history=1).detach()) == 0.0
