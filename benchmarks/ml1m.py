@@ -20,7 +20,7 @@ from retrieval.stages.run import open_run
 
 RECIPES = Path(__file__).parents[1] / "pipelines/ml-1m"
 MODELS = ("popular", "youtube-dnn", "gru4rec", "comirec-sa", "comirec-dr", "mind")
-SHOWN = ("recall@20", "recall@50", "ndcg@50", "hr@50", "diversity@50")
+SHOWN = ("hr@10", "ndcg@10", "recall@20", "recall@50", "diversity@50")
 
 
 def one_run(model: str, seed: int, arguments: argparse.Namespace) -> Measurements:
@@ -60,7 +60,7 @@ def main() -> None:
 def line(model: str, found: list[Measurements], reference: list[Measurements] | None) -> str:
     together = over_seeds(found)
     cells = []
-    for name in ("recall@20", "recall@50"):
+    for name in SHOWN[:4]:
         value = together.summary.metrics[name]
         each = [run.summary.metrics[name].mean or 0.0 for run in found]
         cells.append(f"{name} {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}] seeds {min(each):.4f}..{max(each):.4f}")
