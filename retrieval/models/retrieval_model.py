@@ -51,9 +51,9 @@ class RetrievalModel(AbstractRetrievalModel):
         if self.prior is None:
             return
         chosen = self.settings.prior
-        shares = [(each + chosen.smoothing) / (each + chosen.smoothing).sum() for each in (fresh.double(), counts.double())]
+        logs = [torch.log((each + chosen.smoothing) / (each + chosen.smoothing).sum()) for each in (fresh.double(), counts.double())]
         # Training divides scores by the temperature and serving does not.
-        self.prior.copy_(chosen.weight * self.settings.temperature * torch.log(shares[0] / shares[1]))
+        self.prior.copy_(self.settings.temperature * (chosen.weight * logs[0] - logs[1]))
 
     counted: ClassVar = frozenset({"prior"})
     """The names in the state that are counted from a log and not learned."""

@@ -18,7 +18,8 @@ class PriorSettings(Settings):
     hours: float = Field(0.0, ge=0)
     """What counts as fresh, before the end of training; 0 leaves the prior out. Needs a log with times."""
     weight: float = Field(1.0, ge=0)
-    """1 is the theory's; less trusts the fresh counts less."""
+    """Of the logarithm of the fresh share. 1 is the theory's; more believes the fresh counts and less what the model says
+    about the user, which is right where it learned from clicks minutes apart and is asked about tomorrow."""
     smoothing: float = Field(1.0, gt=0)
     """Added to every count."""
 
