@@ -75,7 +75,17 @@ def data_folder(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     events.select("user_id", "item_id", "order").write_parquet(folder / "interactions.parquet")
     pl.read_parquet(small_log / "items.parquet").select("item_id", "title", "categories").write_parquet(folder / "items.parquet")
     pl.read_parquet(small_log / "users.parquet").select("user_id").write_parquet(folder / "users.parquet")
+    _write_news(events, pl.read_parquet(small_log / "items.parquet"), root / "globo-news")
     return root
+
+
+def _write_news(events: pl.DataFrame, items: pl.DataFrame, folder: Path) -> None:
+    """The same events, moved so that the last of them lie about the moments at which the news recipes cut."""
+    folder.mkdir()
+    cut = 1_508_112_000  # 2017-10-16T00:00:00Z
+    moved = pl.col.timestamp - events["timestamp"].quantile(0.9, "nearest") + cut
+    events.select("user_id", "item_id", moved).write_parquet(folder / "interactions.parquet")
+    items.select("item_id", category_id=pl.col.categories.list.first()).write_parquet(folder / "items.parquet")
 
 
 @pytest.fixture(scope="session")
