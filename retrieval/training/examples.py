@@ -100,6 +100,10 @@ class Slots:
         """The same on a device."""
         return Slots(self.number.to(device), self.fresh.to(device), self.last.to(device), self.count)
 
+    def some(self, windows: Int[Tensor, " b"]) -> "Slots":
+        """Those of some windows."""
+        return Slots(self.number[windows], self.fresh[windows], self.last[windows], self.count)
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -119,6 +123,16 @@ class Windows:
         """The same on a device."""
         slots = None if self.slots is None else self.slots.to(device)
         return Windows(self.start.to(device), self.end.to(device), self.last.to(device), self.horizon, slots)
+
+    @property
+    def longest(self) -> int:
+        """Events of the longest window."""
+        return int((self.end - self.start).max())
+
+    def some(self, windows: Int[Tensor, " b"]) -> "Windows":
+        """Some of them, by number."""
+        slots = None if self.slots is None else self.slots.some(windows)
+        return Windows(self.start[windows], self.end[windows], self.last[windows], self.horizon, slots)
 
 
 class AbstractExamples(abc.ABC):

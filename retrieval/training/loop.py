@@ -85,14 +85,22 @@ class _Loop:
         with torch.random.fork_rng(devices=[]):
             # Dropout draws from the global generator; seeded by step, it is the same after a restart.
             torch.manual_seed(derive_seed(run.seed, "dropout", step))
-            loss = run.objective(run.examples.batch(step), step, least_history=run.examples.least_history)
-        self._require_finite(loss, "loss")
-        torch.autograd.backward(loss)
+            loss = self._backward(step)
         self._require_finite(self.optimizer.collect(run.settings.optimizer.clip_norm), "gradient")
         self.optimizer.step(_rate(run.settings, step))
         self.state.step += 1
-        self.since_validation += torch.tensor([float(loss.detach()), 1.0], dtype=torch.float64)
+        self.since_validation += torch.tensor([loss, 1.0], dtype=torch.float64)
         bar.advance()
+
+    def _backward(self, step: int) -> float:
+        """The loss of a step; its gradients lie where the optimizer finds them."""
+        run, total = self.run, 0.0
+        windows = run.examples.batch(step)
+        for loss in run.objective.parts(windows, step, least_history=run.examples.least_history, count=run.settings.accumulate):
+            self._require_finite(loss, "loss")
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
+        return total
 
     def _validate(self, bar: Progress) -> None:
         measured = self.run.validate(self.run.model)

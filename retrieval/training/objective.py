@@ -1,6 +1,6 @@
 """From windows to a scalar: model, readout, negatives and loss meet here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from retrieval.losses.table import LOSSES
 from retrieval.models.histories import Histories, gather_histories
 from retrieval.models.interests import Interests
 from retrieval.models.retrieval_model import RetrievalModel
-from retrieval.sampling.negatives import SAMPLERS, NegativeSampler, popularity
+from retrieval.sampling.negatives import SAMPLERS, Negatives, NegativeSampler, popularity
 from retrieval.sampling.sources import SOURCES, AbstractSource, Parts
 from retrieval.training.carried import CarriedStates
 from retrieval.training.examples import AbstractExamples, TrainingEvents, Windows
@@ -34,6 +34,21 @@ class _Positions(NamedTuple):
     """The window each lies in."""
     following: Int[Tensor, " P"]
     """The first event that may be its target."""
+
+
+class _Plan(NamedTuple):
+    """The positives, their weights, and what they compete with: None is the whole catalog."""
+
+    rows: Int[Tensor, " P"]
+    weights: Float[Tensor, " P"]
+    negatives: Negatives | None
+
+    def some(self, examples: slice) -> "_Plan":
+        """Some examples, against the same competitors."""
+        negatives = self.negatives
+        if negatives is not None and negatives.positive_log_q is not None:
+            negatives = negatives._replace(positive_log_q=negatives.positive_log_q[examples])
+        return _Plan(self.rows[examples], self.weights[examples], negatives)
 
 
 class Objective:
@@ -62,18 +77,39 @@ class Objective:
 
         Every position with `least_history` events is an example; None makes one of each window, its end.
         """
-        longest = int((windows.end - windows.start).max())  # padding that no window of the batch needs is not made
+        (loss,) = self.parts(windows, step, least_history=least_history, count=1)
+        return loss
+
+    def parts(self, windows: Windows, step: int, *, least_history: int | None, count: int) -> Iterator[Float[Tensor, ""]]:
+        """The same loss as up to `count` summands, each of a part of the windows and with a graph of its own.
+
+        Targets, weights and negatives are those of all windows, so that the gradients add up to those of the whole.
+        """
         windows = windows.to(self.events.items.device)
-        histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest)
-        positions = _positions(windows, longest, least_history, self.events.later)
-        interests = self.model.interests(histories) if least_history is None else self._at(windows, histories, positions)
-        if len(positions.chosen) == 0:  # no event of these windows comes late enough to be a target
-            return interests.vectors.sum() * 0.0
-        targets = self._targets(windows, positions, step)
+        whole = self._planned(windows, step, least_history)
+        done = 0
+        for numbers in torch.arange(len(windows.start), device=windows.start.device).chunk(count):
+            part = windows.some(numbers)
+            positions = _positions(part, part.longest, least_history, self.events.later)
+            done += len(positions.chosen)
+            yield self._part(part, positions, whole.some(slice(done - len(positions.chosen), done)), least_history)
+
+    def _planned(self, windows: Windows, step: int, least_history: int | None) -> _Plan:
+        """Everything of a step that takes no encoder."""
+        targets = self._targets(windows, _positions(windows, windows.longest, least_history, self.events.later), step)
         rows = self.events.items[targets].to(torch.int64)
-        examples = Examples(self._queries(interests), rows, self.model.item_vectors(rows), self._weights(targets))
-        loss = self.loss(examples, self._competitors(rows, histories, positions.owner, step), self.compute)
-        return loss + self._penalty(interests, examples.weights, positions.chosen % longest + 1)
+        alone = self.settings.whole_catalog or len(rows) == 0
+        return _Plan(rows, self._weights(targets), None if alone else self.source(rows, step))
+
+    def _part(self, windows: Windows, positions: _Positions, plan: _Plan, least_history: int | None) -> Float[Tensor, ""]:
+        longest = windows.longest  # padding that no window of the part needs is not made
+        histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest)
+        interests = self.model.interests(histories) if least_history is None else self._at(windows, histories, positions)
+        if len(plan.rows) == 0:  # no event of these windows comes late enough to be a target
+            return interests.vectors.sum() * 0.0
+        examples = Examples(self._queries(interests), plan.rows, self.model.item_vectors(plan.rows), plan.weights)
+        loss = self.loss(examples, self._competitors(plan.negatives, histories, positions.owner), self.compute)
+        return loss + self._penalty(interests, plan.weights, positions.chosen % longest + 1)
 
     def _targets(self, windows: Windows, positions: _Positions, step: int) -> Int[Tensor, " P"]:
         """One of the next `horizon` events of each position, or of as many as there are."""
@@ -116,14 +152,13 @@ class Objective:
 
     def _weights(self, positions: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
         if self.events.weights is None:
-            return torch.full((len(positions),), 1.0 / len(positions), device=positions.device)
+            return torch.full((len(positions),), 1.0 / max(1, len(positions)), device=positions.device)
         weights = self.events.weights[positions]
         return weights / weights.sum().clamp(min=1e-12)
 
-    def _competitors(self, positive_rows: Int[Tensor, " P"], histories: Histories, owner: Int[Tensor, " P"], step: int) -> Competitors:
-        if self.settings.whole_catalog:
+    def _competitors(self, negatives: Negatives | None, histories: Histories, owner: Int[Tensor, " P"]) -> Competitors:
+        if negatives is None:
             return Competitors(self.model.all_items())
-        negatives = self.source(positive_rows, step)
         known = KnownItems(histories.items.masked_fill(~histories.valid, NOTHING), owner) if self.settings.mask_history else None
         return Competitors(
             self.model.item_vectors(negatives.rows),
@@ -147,10 +182,8 @@ class Objective:
         """The positives of a step, made anew from its number and kept while they are in the queue."""
 
         def rows(step: int) -> Int[Tensor, " P"]:
-            windows = examples.batch(step)
-            longest = int((windows.end - windows.start).max())
-            windows = windows.to(self.events.items.device)
-            positions = _positions(windows, longest, examples.least_history, self.events.later)
+            windows = examples.batch(step).to(self.events.items.device)
+            positions = _positions(windows, windows.longest, examples.least_history, self.events.later)
             return self.events.items[self._targets(windows, positions, step)].to(torch.int64)
 
         return lru_cache(maxsize=self.settings.queue_batches)(rows)

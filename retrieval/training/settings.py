@@ -58,6 +58,8 @@ class TrainSettings(Settings):
     steps: int = Field(2000, ge=1)
     examples: ExampleSettings = ExampleSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    accumulate: int = Field(1, ge=1)
+    """Parts that a step's windows are taken in, one after the other: memory for one part, the gradient of all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the products with the catalog; weights, sums and everything else stay float32."""
     validate_every: int = Field(200, ge=1)

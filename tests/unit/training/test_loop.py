@@ -174,19 +174,24 @@ def test_a_checkpoint_of_another_version_is_left_behind(tmp_path: Path, capsys: 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_kept(tmp_path: Path) -> None:
     run = make_run(tmp_path, steps=20)
-    objective = run.objective
-
-    def at_eight(windows, step: int, *, least_history: int | None) -> torch.Tensor:
-        return objective(windows, step, least_history=least_history) * (float("nan") if step == 8 else 1.0)
-
-    at_eight.carried = objective.carried
-    broken = dataclasses.replace(run)
-    object.__setattr__(broken, "objective", at_eight)
+    parts = run.objective.parts
+    run.objective.parts = lambda windows, step, **how: (loss * (float("nan") if step == 8 else 1.0) for loss in parts(windows, step, **how))
     with pytest.raises(QualityGateError, match="the loss is nan at step 8"):
-        train(broken)
+        train(run)
     state, tensors = Checkpoints(tmp_path).load()
     assert state.step == 5
     assert all(torch.isfinite(value).all() for value in tensors["model"].values())
+
+
+def test_a_step_in_parts_is_the_step(tmp_path: Path) -> None:
+    model = ComiRecSASettings(dimension=8, history=6, interests=2)
+    whole, parts = (make_run(tmp_path / str(count), model, accumulate=count, steps=3) for count in (1, 3))
+    seen: list[int] = []
+    encode = parts.model.prefix_interests
+    parts.model.prefix_interests = lambda histories: (seen.append(len(histories.items)), encode(histories))[1]
+    first, second = train(whole).curve, train(parts).curve
+    assert seen == [3, 3, 2] * 3
+    assert first[0]["loss"] == pytest.approx(second[0]["loss"], abs=1e-4)
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:

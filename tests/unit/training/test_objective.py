@@ -1,5 +1,7 @@
 """Model, negatives and loss together: every loss and source learns, and is a function of seed and step."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -113,3 +115,35 @@ def test_masked_histories_are_those_of_the_examples_own_window() -> None:
     for example, owner in enumerate(owners.tolist()):
         known = competitors.known.rows[competitors.known.owner[example]]
         assert known[known >= 0].tolist() == items[windows.start[owner] : windows.end[owner]].tolist()
+
+
+def gradients_of(objective: Objective, examples: AbstractExamples, count: int) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss and its gradients, of a step taken in parts."""
+    objective.model.zero_grad()
+    total = 0.0
+    for loss in objective.parts(examples.batch(5), 5, least_history=examples.least_history, count=count):
+        loss.backward()
+        total += float(loss.detach())
+    return total, {name: value.grad for name, value in objective.model.named_parameters() if value.grad is not None}
+
+
+@pytest.mark.parametrize("least_history", [1, 4])
+@pytest.mark.parametrize("strategy", sorted(EXAMPLES))
+@pytest.mark.parametrize(("name", "source"), EVERY)
+def test_parts_of_a_step_add_up_to_its_gradient(name: str, source: str, strategy: str, least_history: int) -> None:
+    def made() -> tuple[Objective, AbstractExamples]:
+        objective, examples = make(
+            strategy, horizon=1 if strategy == "session-parallel" else 3, name=name, source=source, mask_history=True
+        )
+        weighted = torch.rand(len(objective.events.items), generator=torch.Generator().manual_seed(1)) + 0.5
+        objective.events = dataclasses.replace(objective.events, weights=weighted)
+        examples.settings = examples.settings.model_copy(update={"least_history": least_history})
+        return objective, examples
+
+    whole, expected = gradients_of(*made(), count=1)
+    for count in (3, 8):
+        loss, gradients = gradients_of(*made(), count=count)
+        assert loss == pytest.approx(whole, abs=1e-5)
+        assert gradients.keys() == expected.keys()
+        for key, value in gradients.items():
+            torch.testing.assert_close(value, expected[key], atol=1e-6, rtol=1e-5)
