@@ -127,17 +127,18 @@ def gradients_of(objective: Objective, examples: AbstractExamples, count: int) -
     return total, {name: value.grad for name, value in objective.model.named_parameters() if value.grad is not None}
 
 
-@pytest.mark.parametrize("least_history", [1, 4])
-@pytest.mark.parametrize("strategy", sorted(EXAMPLES))
-@pytest.mark.parametrize(("name", "source"), EVERY)
-def test_parts_of_a_step_add_up_to_its_gradient(name: str, source: str, strategy: str, least_history: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "source", "strategy"),
+    [(*each, "prefixes") for each in EVERY] + [("sampled-softmax", "mixed", strategy) for strategy in sorted(EXAMPLES)],
+)
+def test_parts_of_a_step_add_up_to_its_gradient(name: str, source: str, strategy: str) -> None:
     def made() -> tuple[Objective, AbstractExamples]:
         objective, examples = make(
             strategy, horizon=1 if strategy == "session-parallel" else 3, name=name, source=source, mask_history=True
         )
         weighted = torch.rand(len(objective.events.items), generator=torch.Generator().manual_seed(1)) + 0.5
         objective.events = dataclasses.replace(objective.events, weights=weighted)
-        examples.settings = examples.settings.model_copy(update={"least_history": least_history})
+        examples.settings = examples.settings.model_copy(update={"least_history": 4})
         return objective, examples
 
     whole, expected = gradients_of(*made(), count=1)
