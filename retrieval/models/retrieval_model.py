@@ -1,6 +1,7 @@
 """The trained thing: an item tower and a user encoder that share item vectors."""
 
 import abc
+import math
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,8 @@ from retrieval.models.item_tower import ItemTower
 from retrieval.models.layers import dropout
 from retrieval.models.recurrent import AbstractRecurrentEncoder
 from retrieval.models.settings import EncoderSettings, PopularSettings
+
+_MOST_LOG_SCALE = math.log(100.0)
 
 
 class AbstractRetrievalModel(nn.Module, abc.ABC):
@@ -39,12 +42,27 @@ class RetrievalModel(AbstractRetrievalModel):
     """
 
     prior: Tensor | None
+    log_scale: nn.Parameter | None
+    """Logarithm of what scores are multiplied with in training, where it is learned (Radford et al., 2021, section 2.5)."""
 
     def __init__(self, items: ItemTower, encoder: AbstractUserEncoder, settings: EncoderSettings) -> None:
         super().__init__()
         self.items, self.encoder, self.settings = items, encoder, settings
         self.history = settings.history
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature))) if settings.learned_temperature else None
         self.register_buffer("prior", torch.zeros(items.n_items) if settings.prior.hours else None)
+
+    def temperature(self) -> float | Float[Tensor, ""]:
+        """What scores are divided by in training; serving does without, for no ranking depends on it.
+
+        A learned scale is held at 100 as CLIP's is: a scale that has run past it comes back as soon as its gradient says
+        so, which clamping the value that is used instead of the parameter would prevent.
+        """
+        if self.log_scale is None:
+            return self.settings.temperature
+        with torch.no_grad():
+            self.log_scale.clamp_(max=_MOST_LOG_SCALE)
+        return torch.exp(-self.log_scale)
 
     def fit_prior(self, counts: Int[Tensor, " N"], fresh: Int[Tensor, " N"]) -> None:
         """Take the items' shares of all training events and of the fresh ones for the prior that the settings ask for."""
@@ -52,8 +70,7 @@ class RetrievalModel(AbstractRetrievalModel):
             return
         chosen = self.settings.prior
         logs = [torch.log((each + chosen.smoothing) / (each + chosen.smoothing).sum()) for each in (fresh.double(), counts.double())]
-        # Training divides scores by the temperature and serving does not.
-        self.prior.copy_(self.settings.temperature * (chosen.weight * logs[0] - logs[1]))
+        self.prior.copy_(chosen.weight * logs[0] - logs[1])
 
     counted: ClassVar = frozenset({"prior"})
     """The names in the state that are counted from a log and not learned."""
@@ -114,7 +131,8 @@ class RetrievalModel(AbstractRetrievalModel):
         if self.encoder.weighted:
             columns.append(vectors.new_ones(len(vectors), 1))
         if self._has_prior and self.prior is not None:
-            columns.append(self.prior[rows, None])
+            # Training divides scores by the temperature and serving does not.
+            columns.append(self.prior[rows, None] * self.temperature())
         return _joined(columns)
 
     @property

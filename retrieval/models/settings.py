@@ -32,6 +32,8 @@ class EncoderSettings(Settings):
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = Field(1.0, gt=0)
     """Scores are divided by it in training only; ranking does not depend on it."""
+    learned_temperature: bool = False
+    """Learn it, from `temperature` on and never below 0.01: cosine scores have a range that no one temperature suits for long."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Of the item vectors of the history, in training."""
     prior: PriorSettings = PriorSettings()

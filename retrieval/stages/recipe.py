@@ -102,6 +102,7 @@ def _baseline_model(recipe: Recipe, name: str) -> Any:
     if isinstance(model, PopularSettings):
         return None
     if name == "youtube-dnn":
-        shared = {key: getattr(model, key) for key in ("dimension", "history", "similarity", "temperature", "dropout")}
+        names = ("dimension", "history", "similarity", "temperature", "learned_temperature", "dropout")
+        shared = {key: getattr(model, key) for key in names}
         return YouTubeDNNSettings(**shared)
     return model.model_copy(update={"interests": 1}) if getattr(model, "interests", 1) > 1 else None

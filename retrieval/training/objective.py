@@ -132,7 +132,7 @@ class Objective:
         return self.carried.advance(self.model, windows.slots, histories)
 
     def _queries(self, interests: Interests) -> Queries:
-        return Queries(interests.vectors / self.model.settings.temperature, interests.valid)
+        return Queries(interests.vectors / self.model.temperature(), interests.valid)
 
     def _penalty(self, interests: Interests, weights: Float[Tensor, " P"], seen: Int[Tensor, " P"]) -> Float[Tensor, ""]:
         chosen = self.settings.penalties

@@ -1,6 +1,7 @@
 """AdamW over the encoder, and over the item table either the same or row by row."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,8 +31,12 @@ class Optimizer:
 
     def __init__(self, model: RetrievalModel, settings: OptimizerSettings, *, row_wise: bool) -> None:
         self._table = RowWiseAdam(model.items.embedding.weight, model.items.read_row_wise(), settings) if row_wise else None
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._adam = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # A single number is a scale, and decay would pull it to a value that means something.
+        numbers, arrays = ([each for each in trained if (each.ndim == 0) is number] for number in (True, False))
+        self._parameters = arrays + numbers
+        groups: list[dict[str, Any]] = [{"params": arrays}, *([{"params": numbers, "weight_decay": 0.0}] if numbers else [])]
+        self._adam = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
     def clear(self) -> None:
         """Forget the gradients."""
