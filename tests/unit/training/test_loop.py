@@ -47,7 +47,7 @@ def make_run(folder: Path, model_settings=None, validate=None, **settings) -> Tr
     events = cyclic_events()
     model = build_model(model_settings, ITEMS, 1)
     examples = EXAMPLES[trainable.examples.name](events, model.history, trainable.examples, 1)
-    objective = Objective(model, events, trainable.loss, torch.float32, 1)
+    objective = Objective(model, events, trainable.loss, torch.float32, 1, examples)
     validate = validate or (lambda model: {"recall@50": float(model.items.embedding.weight.detach().abs().mean())})
     return TrainingRun(model, examples, objective, trainable, validate, Checkpoints(folder), 1)
 
@@ -65,6 +65,16 @@ def test_the_loss_falls(tmp_path: Path, loss: str, examples: str, readout: str) 
     model = Gru4RecSettings(dimension=8, history=6) if examples == "session-parallel" else None
     run = make_run(tmp_path, model, steps=60, patience=0, optimizer=optimizer, **settings)
     curve = train(run).curve
+    assert curve[-1]["loss"] < curve[0]["loss"] - 0.2
+
+
+@pytest.mark.parametrize("name", ["sampled-softmax", "bpr-max"])
+@pytest.mark.parametrize("source", ["in-batch", "mixed", "queue"])
+def test_sessions_in_slots_learn_from_the_negatives_of_the_authors(tmp_path: Path, name: str, source: str) -> None:
+    loss = LossSettings(name=name, source=source, sampler="popularity", alpha=0.5, negatives=16)
+    examples = ExampleSettings(name="session-parallel", batch_size=8, unroll=3)
+    settings = {"steps": 60, "patience": 0, "optimizer": OptimizerSettings(learning_rate=0.03), "loss": loss, "examples": examples}
+    curve = train(make_run(tmp_path, Gru4RecSettings(dimension=8, history=6), **settings)).curve
     assert curve[-1]["loss"] < curve[0]["loss"] - 0.2
 
 
