@@ -125,6 +125,8 @@ class TrainingPoint(Settings):
     step: int
     loss: float | None = None
     validation: float | None = None
+    health: dict[str, float] = {}
+    """How the interests of the validation users did at that step, by name; all points have the same names."""
 
 
 class TrainingCurve(Settings):

@@ -154,11 +154,15 @@ def _training(content: ReportContent) -> Section:
     label = f"Training loss and {curve.metric} over steps"
     drawn = chart("training", label, charts.training(curve))
     step = max(1, -(-len(curve.points) // _PARTS))
+    watched = list(curve.points[0].health) if curve.points else []
     rows: Rows = [
-        [figures.count(point.step), figures.decimal(point.loss), figures.decimal(point.validation)] for point in curve.points[::step]
+        [figures.count(point.step), *map(figures.decimal, (point.loss, point.validation, *(point.health.get(name) for name in watched)))]
+        for point in curve.points[::step]
     ]
-    tables = (table(label, ["step", "loss", curve.metric], rows, texts=(), folded=True),) if drawn else ()
+    columns = ["step", "loss", curve.metric, *(name.replace("_", " ") for name in watched)]
+    tables = (table(label, columns, rows, texts=(), folded=True),) if drawn else ()
     reading = "The loss should fall and level out; the validation figure should rise and not fall again."
+    reading += " The table holds the health of the interests on the way, too." * bool(watched)
     return Section("training", "Training", reading, "" if drawn else "Nothing was trained.", drawn, tables)
 
 

@@ -159,8 +159,13 @@ def _training(pipeline: "Pipeline") -> TrainingCurve:
     points = _json(pipeline.model_artifact, "history.json")
     return TrainingCurve(
         metric=metric,
-        points=tuple(TrainingPoint(step=int(point["step"]), loss=point["loss"], validation=point.get(metric)) for point in points),
+        points=tuple(_training_point(point, metric) for point in points),
     )
+
+
+def _training_point(point: Mapping[str, Any], metric: str) -> TrainingPoint:
+    health = {name: value for name, value in point.items() if name not in ("step", "loss", metric)}
+    return TrainingPoint(step=int(point["step"]), loss=point["loss"], validation=point.get(metric), health=health)
 
 
 def _data(pipeline: "Pipeline") -> DataSummary:

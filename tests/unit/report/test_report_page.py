@@ -11,7 +11,7 @@ import pytest
 
 from retrieval.core.errors import ResourceError
 from retrieval.report import page
-from retrieval.report.content import ReportContent, Results, System
+from retrieval.report.content import ReportContent, Results, System, TrainingCurve, TrainingPoint
 from retrieval.report.page import render_html
 
 _VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -144,3 +144,13 @@ def test_a_missing_library_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ResourceError, match=r"multi-interest-retrieval\[report\]"):
         loader(*called)
     loader.cache_clear()
+
+
+def test_the_health_of_the_interests_is_told_for_every_step() -> None:
+    points = tuple(TrainingPoint(step=n, loss=1.0 / n, validation=0.1 * n, health={"effective_rank": 1.25 * n}) for n in (1, 2))
+    content = ReportContent(training=TrainingCurve(metric="recall@50", points=points))
+    html = render_html(content)
+    assert "effective rank" in html
+    assert "1.2500" in html
+    assert "2.5000" in html
+    assert content.to_json()["training"]["points"][1]["health"] == {"effective_rank": 2.5}
