@@ -125,7 +125,7 @@ class TrainingPoint(Settings):
     step: int
     loss: float | None = None
     validation: float | None = None
-    health: dict[str, float] = {}
+    health: dict[str, float] = Field(default_factory=dict)
     """How the interests of the validation users did at that step, by name; all points have the same names."""
 
 
