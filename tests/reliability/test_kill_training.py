@@ -48,6 +48,18 @@ def test_training_goes_on_to_the_same_weights(command, contents, prepared: Path,
     assert leftovers(workspace) == []
 
 
+def test_ten_kills_in_a_row_change_no_byte(command, contents, prepared: Path, trained, tmp_path: Path) -> None:
+    expected, operations = trained
+    workspace, draw = shutil.copytree(prepared, tmp_path / "w"), random.Random(10)
+    for _ in range(10):
+        killed = command("train", workspace, kill_at=draw.randint(operations // 20, operations // 4))
+        assert killed.returncode == -signal.SIGKILL
+    done = command("train", workspace)
+    assert done.returncode == 0, done.stderr
+    assert contents(workspace) == expected
+    assert leftovers(workspace) == []
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_run_goes_on_to_the_same_files(command, contents, whole, tmp_path: Path, seed: int) -> None:
     expected, operations = whole
