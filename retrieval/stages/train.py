@@ -137,13 +137,19 @@ def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe,
     device = choose_device(recipe.machine.device)
     compute = choose_precision(recipe.train.precision, device)
     log.info("training", model=recipe.model.name, **_resolved(recipe, model.items.n_items))
-    gap = recipe.train.examples.gap
-    model, events = model.to(device), (events.with_gap(gap) if gap else events).to(device)
+    model, events = model.to(device), _targeted(events, recipe).to(device)
     if model.prior is not None:
         model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)
     objective = Objective(model, events, recipe.train.loss, compute, recipe.seed, examples)
     return TrainingRun(model, examples, objective, recipe.train, _validator(recipe, dataset, device), checkpoints, recipe.seed)
+
+
+def _targeted(events: TrainingEvents, recipe: Recipe) -> TrainingEvents:
+    """The events, some of them no targets where the recipe says so."""
+    gap, newest = recipe.train.examples.gap, recipe.train.examples.newest
+    events = events.with_gap(gap) if gap else events
+    return events.with_newest(newest) if newest else events
 
 
 def _resolved(recipe: Recipe, n_items: int) -> dict[str, Any]:

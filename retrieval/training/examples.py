@@ -34,6 +34,8 @@ class TrainingEvents:
     weights: Float[Tensor, " E"] | None = None
     later: Int[Tensor, " E"] | None = None
     """The first event of the same user that comes so much later that it may be a target; None: the next one."""
+    oldest_target: int | None = None
+    """No event before this time is a target; None: every one may be."""
 
     @staticmethod
     def of(sequences: SequenceDataset, train_end: NDArray[np.int64]) -> "TrainingEvents":
@@ -50,7 +52,7 @@ class TrainingEvents:
         """The same with its events on a device."""
         weights = None if self.weights is None else self.weights.to(device)
         later = None if self.later is None else self.later.to(device)
-        return TrainingEvents(self.items.to(device), self.times.to(device), self.start, self.count, weights, later)
+        return TrainingEvents(self.items.to(device), self.times.to(device), self.start, self.count, weights, later, self.oldest_target)
 
     def with_gap(self, gap: float) -> "TrainingEvents":
         """The same where a target comes at least `gap` after what is known, in units of the times."""
@@ -62,6 +64,18 @@ class TrainingEvents:
         axis = owner.cumsum(0)[:-1] * span + (self.times - oldest)
         later = torch.searchsorted(axis, axis + math.ceil(gap))
         return replace(self, later=torch.maximum(later, torch.arange(1, len(axis) + 1)))
+
+    def with_newest(self, span: float) -> "TrainingEvents":
+        """The same where targets are among the events of the last `span` before the end of training."""
+        return replace(self, oldest_target=self.last_time() - math.floor(span))
+
+    def n_targets(self) -> Int[Tensor, " U"]:
+        """How many events of each user may be targets: all but the first, or those of them that are new enough."""
+        targets = (self.count - 1).clamp(min=0)
+        if self.oldest_target is None:
+            return targets
+        new = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(self.times.cpu() >= self.oldest_target, 0)])
+        return torch.minimum(targets, new[self.start + self.count] - new[self.start])
 
     def counts(self, n_items: int) -> Int[Tensor, " N"]:
         """Training events of each item."""
@@ -146,7 +160,8 @@ class AbstractExamples(abc.ABC):
     def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int) -> None:
         self.events, self.length, self.settings, self.seed = events, length, settings, seed
         self.batch_size = settings.batch_size
-        self.users = torch.nonzero(events.count >= 2).flatten()
+        self.n_targets = events.n_targets()
+        self.users = torch.nonzero(self.n_targets > 0).flatten()
         if events.later is not None:
             start = events.start[self.users]
             self.users = self.users[events.later.cpu()[start] < start + events.count[self.users]]
@@ -170,7 +185,8 @@ class Prefixes(AbstractExamples):
     """Every position of a window with enough history is an example.
 
     A user with n training events has ceil((n-1)/L) windows an epoch. Each starts anywhere, with the first and the
-    last events as likely as those in the middle; a user with fewer than L+1 events has one window, the whole.
+    last events as likely as those in the middle; a user with fewer than L+1 events has one window, the whole. Where
+    only the newest m events are targets, there are ceil(m/L) windows among the last m+1 events, or the last L+1.
     """
 
     @property
@@ -179,7 +195,7 @@ class Prefixes(AbstractExamples):
 
     def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int) -> None:
         super().__init__(events, length, settings, seed)
-        windows = (events.count[self.users] - 1 + length - 1) // length
+        windows = (self.n_targets[self.users] + length - 1) // length
         self.owners = torch.repeat_interleave(self.users, windows)
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
@@ -187,9 +203,10 @@ class Prefixes(AbstractExamples):
         owners = self.owners[self._positions(step)]
         targets = self.events.count[owners] - 1
         room = (targets - self.length).clamp(min=0)
-        half = self.length // 2
+        oldest = torch.minimum(targets - self.n_targets[owners], room)
+        half, places = self.length // 2, room - oldest
         draw = torch.rand(len(owners), generator=self._generator("starts", step), dtype=torch.float64)
-        offset = ((draw * (room + 1 + 2 * half)).long() - half).clamp(min=0).minimum(room)
+        offset = oldest + ((draw * (places + 1 + 2 * half)).long() - half).clamp(min=0).minimum(places)
         start = self.events.start[owners] + offset
         return Windows(start, start + targets.clamp(max=self.length), self.events.start[owners] + targets, self.settings.horizon)
 

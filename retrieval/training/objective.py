@@ -90,13 +90,13 @@ class Objective:
         done = 0
         for numbers in torch.arange(len(windows.start), device=windows.start.device).chunk(count):
             part = windows.some(numbers)
-            positions = _positions(part, part.longest, least_history, self.events.later)
+            positions = _positions(part, part.longest, least_history, self.events)
             done += len(positions.chosen)
             yield self._part(part, positions, whole.some(slice(done - len(positions.chosen), done)), least_history)
 
     def _planned(self, windows: Windows, step: int, least_history: int | None) -> _Plan:
         """Everything of a step that takes no encoder."""
-        targets = self._targets(windows, _positions(windows, windows.longest, least_history, self.events.later), step)
+        targets = self._targets(windows, _positions(windows, windows.longest, least_history, self.events), step)
         rows = self.events.items[targets].to(torch.int64)
         alone = self.settings.whole_catalog or len(rows) == 0
         return _Plan(rows, self._weights(targets), None if alone else self.source(rows, step))
@@ -183,13 +183,13 @@ class Objective:
 
         def rows(step: int) -> Int[Tensor, " P"]:
             windows = examples.batch(step).to(self.events.items.device)
-            positions = _positions(windows, windows.longest, examples.least_history, self.events.later)
+            positions = _positions(windows, windows.longest, examples.least_history, self.events)
             return self.events.items[self._targets(windows, positions, step)].to(torch.int64)
 
         return lru_cache(maxsize=self.settings.queue_batches)(rows)
 
 
-def _positions(windows: Windows, longest: int, least_history: int | None, later: Int[Tensor, " E"] | None) -> _Positions:
+def _positions(windows: Windows, longest: int, least_history: int | None, events: TrainingEvents) -> _Positions:
     """Which positions have a target and enough history, or all of a window that has none such; without prefixes, the ends."""
     lengths = windows.end - windows.start
     if least_history is None:
@@ -198,8 +198,10 @@ def _positions(windows: Windows, longest: int, least_history: int | None, later:
     seen = torch.arange(1, longest + 1, device=lengths.device)
     trained = (seen <= lengths[:, None]) & ((seen >= least_history) | (lengths < least_history)[:, None])
     following = windows.start[:, None] + seen
-    if later is not None:
-        following = later[(following - 1).clamp(max=len(later) - 1)]
+    if events.later is not None:
+        following = events.later[(following - 1).clamp(max=len(events.later) - 1)]
         trained &= following <= windows.last[:, None]
+    if events.oldest_target is not None:
+        trained &= events.times[following.clamp(max=len(events.times) - 1)] >= events.oldest_target
     chosen = torch.nonzero(trained.flatten()).flatten()
     return _Positions(chosen, chosen // longest, following.flatten()[chosen])

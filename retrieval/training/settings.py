@@ -44,10 +44,15 @@ class ExampleSettings(Settings):
     """The target of a position is drawn from so many events that follow it; 1 is the next one. Where lists are judged
     by what a user does over weeks, the next event alone is too narrow a lesson."""
 
+    newest: float = Field(0.0, ge=0)
+    """`prefixes`: only events of so much time before the end of training are targets, in seconds or the log's own unit;
+    histories reach back as far as ever. 0 takes all. What a warm start has to learn is what is new."""
+
     @model_validator(mode="after")
-    def _gap_is_heeded(self) -> "ExampleSettings":
-        if self.gap and self.name != "prefixes":
-            raise ValueError(f"examples.gap needs examples.name = 'prefixes', not '{self.name}'")
+    def _times_are_heeded(self) -> "ExampleSettings":
+        for name in ("gap", "newest"):
+            if getattr(self, name) and self.name != "prefixes":
+                raise ValueError(f"examples.{name} needs examples.name = 'prefixes', not '{self.name}'")
         return self
 
 

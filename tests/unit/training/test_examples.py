@@ -121,3 +121,33 @@ def test_users_who_never_come_back_are_not_drawn() -> None:
     events = events_of([3, 3, 2], [3, 3, 2])
     apart = dataclasses.replace(events, times=torch.tensor([0, 1, 2, 0, 1, 50, 9, 9])).with_gap(10.0)
     assert EXAMPLES["prefixes"](apart, 5, ExampleSettings(batch_size=2, gap=10.0), 1).users.tolist() == [1]
+
+
+@given(
+    users=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=6),
+    length=st.integers(1, 9),
+    span=st.integers(0, 40),
+)
+def test_windows_are_where_the_newest_events_are(users: list, length: int, span: int) -> None:
+    """A user's newest events come as often as there are windows to hold them, and old ones are history at most."""
+    lengths = [max(a, b) for a, b in users]
+    events = events_of(lengths, [min(a, b) for a, b in users])
+    if int(events.count.max()) < 2:
+        return
+    owners = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    place = torch.arange(len(owners)) - events.start[owners]
+    # The last event of everybody is as late as the next one's: time is told from the end.
+    times = 100 - events.count[owners] + place
+    events = dataclasses.replace(events, times=times).with_newest(float(span))
+    new = [set(range(max(1, count - 1 - span), count)) for count in events.count.tolist()]
+    assert events.n_targets().tolist() == [len(each) for each in new]
+    examples = EXAMPLES["prefixes"](events, length, ExampleSettings(batch_size=16, newest=1.0), 1)
+    assert len(examples.owners) == sum(-(-len(each) // length) for each in new)
+    windows = examples.batch(0)
+    owner = torch.searchsorted(events.start, windows.start, right=True) - 1
+    for user, start, end in zip(owner.tolist(), windows.start.tolist(), windows.end.tolist(), strict=True):
+        first, count = int(events.start[user]), int(events.count[user])
+        targets = set(range(start - first + 1, end - first + 1))
+        assert end - start == min(length, count - 1)
+        assert max(targets) < count
+        assert new[user] <= targets if len(new[user]) <= length else targets <= new[user]

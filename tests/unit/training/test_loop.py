@@ -265,6 +265,25 @@ def test_penalties_change_the_loss_and_a_routing_without_gradient_is_refused(tmp
         run.objective(run.examples.batch(0), 0, least_history=1)
 
 
+def test_only_the_newest_events_are_targets_and_their_histories_are_whole(tmp_path: Path) -> None:
+    run = make_run(tmp_path, steps=1)
+    events = run.objective.events
+    run.objective.events = events.with_newest(2.0)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    loss = run.objective.loss
+    run.objective.loss = lambda examples, *rest: (
+        seen.append((examples.positive_rows, examples.queries.vectors)),
+        loss(examples, *rest),
+    )[1]
+    run.model.eval()
+    windows = Windows(torch.tensor([24]), torch.tensor([29]), torch.tensor([29]))
+    run.objective(windows, 0, least_history=1)
+    assert seen[0][0].tolist() == events.items[27:30].tolist()
+    run.objective.events = events
+    run.objective(windows, 0, least_history=1)
+    assert torch.equal(seen[0][1], seen[1][1][2:])
+
+
 def test_with_a_gap_only_positions_with_a_late_enough_target_are_trained(tmp_path: Path) -> None:
     run = make_run(tmp_path, steps=1)
     run.objective.events = dataclasses.replace(run.objective.events, later=torch.arange(len(run.objective.events.items)) + 3)
