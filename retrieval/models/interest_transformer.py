@@ -1,25 +1,27 @@
 """Several interests read from a causal transformer that sees order and time."""
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from retrieval.models.encoder import AbstractUserEncoder
 from retrieval.models.histories import Histories
 from retrieval.models.interests import Interests
 from retrieval.models.settings import InterestTransformerSettings
-from retrieval.models.transformer import CausalBlock, OrderAndTime, initialise, last_states, resemblance
+from retrieval.models.transformer import CausalBlock, OrderAndTime, initialise, last_states
 
 
 class InterestTransformer(AbstractUserEncoder):
-    """Causal blocks whose attention turns with order and time, then K residual readers of the last state.
+    """Causal blocks whose attention turns with order and time; K readers divide the history among the interests.
 
-    Of the project itself. Interest k is the state h plus a small network of its own, h + V_k gelu(U_k h), and comes
-    with a log weight (log-softmax over the interests): all interests start near the one vector that a single-interest
-    model would have and part where the data asks for it; a user with one intent is served by one of them.
+    Of the project itself. With h_i the state after event i and e_i the vector of its item, interest k after event l is
+
+        scale_k * sum_{i <= l} softmax_i(w_k . h_i) e_i  +  B h_l
+
+    The states say which interest an event belongs to, what it was about is its own item vector, and the last term,
+    shared by all interests, is what comes next whatever the interest. An event's logits do not depend on where the
+    prefix ends, so one window's logits serve all its prefixes (as in ComiRec-SA, whose attention sees an event and
+    its position and not what came before it).
     """
 
     def __init__(self, settings: InterestTransformerSettings) -> None:
@@ -29,45 +31,42 @@ class InterestTransformer(AbstractUserEncoder):
         dimension, width = settings.dimension, settings.dimension * settings.feed_forward_factor
         self.angles = OrderAndTime(dimension // settings.heads // 2, settings.history, timed=settings.timed)
         self.blocks = nn.ModuleList(CausalBlock(dimension, settings.heads, width, settings.dropout) for _ in range(settings.layers))
-        self.last_norm = nn.LayerNorm(dimension)
-        self.readers = _Readers(settings)
         initialise(self.blocks, settings.layers)
+        self.last_norm = nn.LayerNorm(dimension)
+        self.readers = nn.Linear(dimension, settings.interests, bias=False)
+        self.scale = nn.Parameter(torch.full((settings.interests, 1), 4.0))
+        self.shared = nn.Linear(dimension, dimension, bias=False)
+        self.weights = nn.Linear(dimension, settings.interests) if self.weighted else None
+        with torch.no_grad():
+            # Both terms start at the size of a few item vectors: neither has to be unlearned first.
+            self.shared.weight.copy_(0.5 * torch.eye(dimension))
 
     def forward(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
-        read = self._read(last_states(self._states(events, histories), histories))
-        return read if self.training else replace(read, routing=resemblance(read.vectors, events, histories))
+        states = self._states(events, histories)
+        logits = self.readers(states).masked_fill(~histories.valid[:, :, None], -torch.inf)
+        weights = torch.softmax(logits, dim=1).nan_to_num(0.0).transpose(1, 2)
+        last = last_states(states, histories)
+        vectors = (weights @ events) * self.scale + self.shared(last)[:, None]
+        valid = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
+        return Interests(vectors, valid, weights, self._log_weights(last))
 
     def prefixes(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
-        read = self._read(self._states(events, histories).flatten(0, 1))
-        return Interests(read.vectors, read.valid & histories.valid.reshape(-1, 1), log_weights=read.log_weights)
+        batch, length, dimension = events.shape
+        states = self._states(events, histories)
+        causal = torch.ones(length, length, dtype=torch.bool, device=events.device).tril()[:, None, :]
+        logits = self.readers(states).transpose(1, 2)[:, None]
+        weights = torch.softmax(logits.masked_fill(~causal, -torch.inf), dim=-1)  # [B,L,K,L]
+        pooled = (weights.flatten(1, 2) @ events).view(batch, length, -1, dimension)
+        vectors = (pooled * self.scale + self.shared(states)[:, :, None]).flatten(0, 1)
+        valid = histories.valid.reshape(-1, 1).expand(vectors.shape[:2])
+        return Interests(vectors, valid, weights.flatten(0, 1), self._log_weights(states.flatten(0, 1)))
 
     def _states(self, events: Float[Tensor, "B L D"], histories: Histories) -> Float[Tensor, "B L D"]:
-        states = events
-        rotation = self.angles(histories.ages)
+        states, rotation = events, self.angles(histories.ages)
         for block in self.blocks:
             states = block(states, rotation)
         normalised: Tensor = self.last_norm(states)
         return normalised
 
-    def _read(self, states: Float[Tensor, "R D"]) -> Interests:
-        vectors, log_weights = self.readers(states)
-        return Interests(vectors, vectors.new_ones(vectors.shape[:2], dtype=torch.bool), log_weights=log_weights)
-
-
-class _Readers(nn.Module):
-    """Interest k is the state plus what reader k adds to it, and a weight of its own."""
-
-    def __init__(self, settings: InterestTransformerSettings) -> None:
-        super().__init__()
-        self.interests = settings.interests
-        dimension = settings.dimension
-        self.inner = nn.Linear(dimension, settings.interests * dimension) if settings.interests > 1 else None
-        self.outer = nn.Parameter(torch.randn(settings.interests, dimension, dimension) * dimension**-0.5)
-        self.weights = nn.Linear(dimension, settings.interests) if settings.weighted and settings.interests > 1 else None
-
-    def forward(self, states: Float[Tensor, "R D"]) -> tuple[Float[Tensor, "R K D"], Float[Tensor, "R K"] | None]:
-        if self.inner is None:
-            return states[:, None], None
-        hidden = functional.gelu(self.inner(states), approximate="tanh").view(len(states), self.interests, -1)
-        vectors = states[:, None] + torch.einsum("rkd,kde->rke", hidden, self.outer)
-        return vectors, None if self.weights is None else torch.log_softmax(self.weights(states), dim=-1)
+    def _log_weights(self, states: Float[Tensor, "R D"]) -> Float[Tensor, "R K"] | None:
+        return None if self.weights is None else torch.log_softmax(self.weights(states), dim=-1)

@@ -109,7 +109,7 @@ class SASRecSettings(EncoderSettings):
 
 
 class InterestTransformerSettings(MultiInterestSettings):
-    """A causal transformer that sees order and time, and K readers of its state."""
+    """A causal transformer that sees order and time, and K readers that divide the history among the interests."""
 
     name: Literal["interest-transformer"] = "interest-transformer"
     layers: int = Field(2, ge=1, le=32)
@@ -118,8 +118,8 @@ class InterestTransformerSettings(MultiInterestSettings):
     feed_forward_factor: int = Field(4, ge=1, le=16)
     timed: bool = True
     """Attention sees the time between events, and not their order alone. Has nothing to add where the log has only an order."""
-    weighted: bool = True
-    """Each user has a weight for each interest, added to its scores."""
+    weighted: bool = False
+    """Each user has a weight for each interest, added to its scores: one with a single intent can do without the others."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "InterestTransformerSettings":

@@ -25,7 +25,7 @@ SETTINGS = {
     "youtube-dnn": YouTubeDNNSettings(dimension=DIMENSION, history=LENGTH, layers=2),
     "gru4rec": Gru4RecSettings(dimension=DIMENSION, history=LENGTH, layers=2),
     "sasrec": SASRecSettings(dimension=DIMENSION, history=LENGTH, heads=2),
-    "interest-transformer": InterestTransformerSettings(dimension=DIMENSION, history=LENGTH, interests=3, heads=1),
+    "interest-transformer": InterestTransformerSettings(dimension=DIMENSION, history=LENGTH, interests=3, heads=1, weighted=True),
 }
 
 

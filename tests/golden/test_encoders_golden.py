@@ -193,16 +193,24 @@ def test_attention_turns_with_order_and_time_alone() -> None:
     assert not torch.equal(angles(ages)[0], angles(ages * 0)[0])
 
 
-def test_the_interest_transformer_adds_a_network_of_its_own_to_the_shared_state() -> None:
-    settings = InterestTransformerSettings(dimension=D, history=L, interests=K, heads=1, layers=1)
+def test_the_interest_transformer_is_a_loop_over_events_and_interests() -> None:
+    settings = InterestTransformerSettings(dimension=D, history=L, interests=K, heads=1, layers=1, weighted=True)
     model = build_model(settings, 20, 1).eval()
-    encoder, events = model.encoder, model.items.embedding.weight[10:14]
-    state = encoder.last_norm(encoder.blocks[0](events[None], encoder.angles(torch.zeros(1, 4))))[0, 3]
-    inner = encoder.readers.inner
+    encoder, events = model.encoder, numpy_of(model.items.embedding.weight)[10:14]
+    cosine, sine = (numpy_of(part)[0, 0] for part in encoder.angles(torch.zeros(1, 4)))
+
+    def turn(vector: np.ndarray, at: int) -> np.ndarray:
+        first, second = vector[: D // 2], vector[D // 2 :]
+        return np.concatenate([first * cosine[at] - second * sine[at], first * sine[at] + second * cosine[at]])
+
+    states = [normalised(state, encoder.last_norm) for state in block_by_hand(list(events), encoder.blocks[0], 1, turn)]
+    shared = numpy_of(encoder.shared.weight) @ states[-1]
+    found = model.interests(window(4))
     for k in range(K):
-        part = slice(k * D, (k + 1) * D)
-        hidden = torch.nn.functional.gelu(inner.weight[part] @ state + inner.bias[part], approximate="tanh")
-        torch.testing.assert_close(model.interests(window(4)).vectors[0, k, :D], state + hidden @ encoder.readers.outer[k])
-    weights = encoder.readers.weights(state).exp()
-    torch.testing.assert_close(model.interests(window(4)).vectors[0, :, D].exp(), weights / weights.sum())
+        weights = softmax(np.array([numpy_of(encoder.readers.weight)[k] @ state for state in states]))
+        expected = 4.0 * sum(weight * event for weight, event in zip(weights, events, strict=True)) + shared
+        np.testing.assert_allclose(numpy_of(found.vectors[0, k, :D]), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(numpy_of(found.routing[0, k, :4]), weights, rtol=1e-4, atol=1e-6)
+    logits = numpy_of(encoder.weights.weight) @ states[-1] + numpy_of(encoder.weights.bias)
+    np.testing.assert_allclose(np.exp(numpy_of(found.vectors[0, :, D])), softmax(logits), rtol=1e-4)
     assert torch.equal(model.all_items()[:, D], torch.ones(20))
