@@ -11,7 +11,7 @@ from retrieval.data.generator.settings import GeneratorSettings
 from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.evaluation.settings import BASELINES, EvaluationSettings
 from retrieval.index.settings import IndexSettings
-from retrieval.models.settings import ComiRecSASettings, Gru4RecSettings, ModelSettings, PopularSettings, YouTubeDNNSettings
+from retrieval.models.settings import Gru4RecSettings, InterestTransformerSettings, ModelSettings, PopularSettings, YouTubeDNNSettings
 from retrieval.recall.settings import RecallSettings
 from retrieval.training.settings import TrainSettings
 
@@ -36,7 +36,7 @@ class Recipe(Settings):
     """Makes the log that paths beginning with `generated/` are read from."""
     data: DataSettings
     split: SplitSettings = SplitSettings()
-    model: ModelSettings = ComiRecSASettings()
+    model: ModelSettings = InterestTransformerSettings()
     train: TrainSettings = TrainSettings()
     index: IndexSettings = IndexSettings()
     recall: RecallSettings = RecallSettings()
