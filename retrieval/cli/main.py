@@ -2,17 +2,22 @@
 
 import logging
 import os
+import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from retrieval import __version__
 from retrieval.cli import data_verbs, look_verbs, pipeline_verbs, tune_verb
-from retrieval.core.errors import RetrievalError, exit_code_of
+from retrieval.core.errors import ResourceError, RetrievalError, exit_code_of
 from retrieval.core.logging import configure_logging
+from retrieval.core.ranks import own_place
 from retrieval.core.resources import as_resource_error
+
+if TYPE_CHECKING:
+    from retrieval.stages.crew import Crew
 
 # A waiting thread that spins takes the core from whoever it waits for; on a shared machine that costs a factor of ten.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -55,7 +60,41 @@ def options(
 
 def main() -> None:
     """Run the command line and leave with the exit code of docs/exit-codes.md."""
+    if own_place().size > 1:
+        _run_with_others(sys.argv[1:])
     sys.exit(_run(sys.argv[1:]))
+
+
+def _run_with_others(arguments: list[str]) -> NoReturn:
+    """Under a launcher of several processes: the first one runs the command, the others train with it."""
+    from retrieval.stages.crew import crew, disband
+
+    try:
+        everybody = crew()
+    except RuntimeError as error:
+        sys.exit(_report(ResourceError(f"the other processes are not there: {error}", where="launcher"), debug=False))
+    assert everybody is not None  # noqa: S101 - there are several
+    if own_place().follows:
+        code = _follow(everybody, debug="--debug" in arguments)
+    else:
+        code = _run(arguments)
+        everybody.end(code)
+    disband()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written and said; the communication libraries may still abort on the way out of a good run.
+    os._exit(code)
+
+
+def _follow(everybody: "Crew", *, debug: bool) -> int:
+    configure_logging(as_json=True, level=logging.WARNING)
+    # A process that sleeps until it is needed could not answer Python's handler.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return everybody.follow()
+    except BaseException as error:
+        ended = everybody.ended()
+        return _report(error, debug=debug) if ended is None else ended
 
 
 def _run(arguments: list[str]) -> int:
@@ -102,3 +141,7 @@ def _line(error: BaseException) -> str:
         return "interrupted"
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0] if first else ''}; this is a bug, run again with --debug and report it"
+
+
+if __name__ == "__main__":
+    main()

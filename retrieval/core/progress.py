@@ -18,9 +18,11 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int, *, done: int = 0) -> Iterator[Progress]:
-    """Show progress of `total` units of work, of which `done` are there already."""
-    if sys.stderr.isatty():
+def progress(label: str, total: int, *, done: int = 0, shown: bool = True) -> Iterator[Progress]:
+    """Show progress of `total` units of work, of which `done` are there already; or not, where another process shows it."""
+    if not shown:
+        yield _Nothing()
+    elif sys.stderr.isatty():
         with _bar(label, total, done) as bar:
             yield bar
     else:
@@ -50,6 +52,11 @@ def _bar(label: str, total: int, done: int) -> Iterator[Progress]:
                     display.update(task, note=note)
 
         yield Bar()
+
+
+class _Nothing:
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Say nothing."""
 
 
 class _Lines:

@@ -13,11 +13,13 @@ from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.stages import build_index, embed, evaluate, prepare, recall, train
 from retrieval.stages.audience import Scope
+from retrieval.stages.crew import crew
 from retrieval.stages.encode import encode, everyone, held_out
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.recipe import Recipe, baseline_recipes
 from retrieval.stages.warm_start import find_start, identity_of
 from retrieval.training.checkpoints import TrainingState
+from retrieval.training.distributed import ALONE, World
 
 _INDEX_QUERIES = 256
 
@@ -98,7 +100,11 @@ class Pipeline:
 
     @property
     def _beginning(self) -> train.Beginning:
-        return train.Beginning(self.recipe, self.dataset, self._start)
+        return train.Beginning(self.recipe, self.dataset, self._start, self._gather)
+
+    def _gather(self, stop: int | None) -> World:
+        others = crew()
+        return ALONE if others is None else others.lead(self.recipe, self.dataset_artifact.path, stop)
 
     @property
     def _model_inputs(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.core.artifacts import Artifact, Workspace
-from retrieval.core.resources import available_threads
+from retrieval.stages.crew import use_threads
 from retrieval.stages.ensure import StageRecord, Stages
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe
@@ -24,9 +24,7 @@ class FinishedRun:
 
 def open_run(recipe: Recipe, workspace: Path) -> Pipeline:
     """The pipeline of a recipe in a workspace, with torch on the threads that the recipe allows."""
-    import torch
-
-    torch.set_num_threads(recipe.machine.threads or available_threads())
+    use_threads(recipe)
     return Pipeline(recipe, Stages(Workspace(workspace)))
 
 

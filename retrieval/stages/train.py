@@ -1,5 +1,6 @@
 """train: dataset -> model."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from retrieval.models.table import build_model
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.warm_start import ITEM_IDS, WEIGHTS, save_item_ids, start_from
 from retrieval.training.checkpoints import Checkpoints, TrainingState, read_tensors
+from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import TrainingEvents
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
@@ -46,6 +48,11 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return {"model": recipe.model.model_dump(), "train": trained, "seed": recipe.seed, "validation": watched}
 
 
+def _alone(stop: int | None) -> World:
+    del stop
+    return ALONE
+
+
 @dataclass(frozen=True)
 class Beginning:
     """What a training begins with; `start` is a model whose weights it takes over."""
@@ -53,6 +60,8 @@ class Beginning:
     recipe: Recipe
     dataset: Dataset
     start: Artifact | None = None
+    gather: Callable[[int | None], World] = _alone
+    """The processes that train it up to a step; they come together only where there is something to train."""
 
     def model(self) -> tuple[AbstractRetrievalModel, dict[str, Any]]:
         """The model before the first step, and what a summary says about it."""
@@ -68,7 +77,7 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
     model, started = beginning.model()
     # Two runs of one recipe would overwrite each other's checkpoints; the lock lies beside them, because they are removed.
     with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
-        state = _fit(model, recipe, dataset, Checkpoints(checkpoints))
+        state = _fit(model, beginning, Checkpoints(checkpoints))
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     save_file(weights, staged.path(WEIGHTS))
     save_item_ids(dataset.catalog, staged.path(ITEM_IDS))
@@ -78,6 +87,7 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
         "parameters": sum(value.numel() for value in model.parameters()),
         "steps": state.step,
         "best_step": state.best_step,
+        "processes": state.processes,
         "validation": next((point for point in state.curve if point["step"] == state.best_step), {}),
         "catalog_fingerprint": dataset.catalog.fingerprint,
         **started,
@@ -95,7 +105,14 @@ def train_until(beginning: Beginning, checkpoints: Path, stop: int | None) -> Tr
     recipe = beginning.recipe
     model, _ = beginning.model()
     with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
-        return _fit(model, recipe, beginning.dataset, Checkpoints(checkpoints), stop or recipe.train.steps)
+        return _fit(model, beginning, Checkpoints(checkpoints), stop or recipe.train.steps)
+
+
+def train_along(recipe: Recipe, dataset: Dataset, stop: int | None, world: World) -> None:
+    """The part of a process that does not lead: it trains with the others and neither reads checkpoints nor writes anything."""
+    keep_freed_memory()
+    beginning = Beginning(recipe, dataset, gather=lambda _: world)
+    _fit(beginning.model()[0], beginning, Checkpoints(Path(os.devnull)), stop)
 
 
 def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetrievalModel:
@@ -109,9 +126,8 @@ def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetr
     return model.to(choose_device(recipe.machine.device)).eval()
 
 
-def _fit(
-    model: AbstractRetrievalModel, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints, stop: int | None = None
-) -> TrainingState:
+def _fit(model: AbstractRetrievalModel, beginning: Beginning, checkpoints: Checkpoints, stop: int | None = None) -> TrainingState:
+    dataset = beginning.dataset
     events = TrainingEvents.of(dataset.sequences, dataset.split.train_end)
     if int(events.count.sum()) == 0:
         raise DataContractError("the training part of the split has no events", where="split", remedy="use more data or another protocol")
@@ -119,7 +135,8 @@ def _fit(
         return _count(model, events)
     if not isinstance(model, RetrievalModel):
         raise TypeError(f"no way to train a {type(model).__name__}")
-    return train(replace(_training_run(model, events, recipe, dataset, checkpoints), stop_at_step=stop))
+    run = _training_run(model, events, beginning, checkpoints, beginning.gather(stop))
+    return train(replace(run, stop_at_step=stop))
 
 
 def _count(model: PopularModel, events: TrainingEvents) -> TrainingState:
@@ -133,16 +150,20 @@ def _lately(events: TrainingEvents, seconds: float, n_items: int) -> Tensor:
     return events.since(round(events.last_time() - seconds)).counts(n_items)
 
 
-def _training_run(model: RetrievalModel, events: TrainingEvents, recipe: Recipe, dataset: Dataset, checkpoints: Checkpoints) -> TrainingRun:
+def _training_run(
+    model: RetrievalModel, events: TrainingEvents, beginning: Beginning, checkpoints: Checkpoints, world: World
+) -> TrainingRun:
+    recipe = beginning.recipe
     device = choose_device(recipe.machine.device)
     compute = choose_precision(recipe.train.precision, device)
-    log.info("training", model=recipe.model.name, **_resolved(recipe, model.items.n_items))
+    log.info("training", model=recipe.model.name, processes=world.size, **_resolved(recipe, model.items.n_items))
     model, events = model.to(device), _targeted(events, recipe).to(device)
     if model.prior is not None:
         model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)
-    objective = Objective(model, events, recipe.train.loss, compute, recipe.seed, examples)
-    return TrainingRun(model, examples, objective, recipe.train, _validator(recipe, dataset, device), checkpoints, recipe.seed)
+    objective = Objective(model, events, recipe.train.loss, compute, recipe.seed, examples, world)
+    validator = _validator(beginning, device, world)
+    return TrainingRun(model, examples, objective, recipe.train, validator, checkpoints, recipe.seed, world=world)
 
 
 def _targeted(events: TrainingEvents, recipe: Recipe) -> TrainingEvents:
@@ -160,10 +181,11 @@ def _resolved(recipe: Recipe, n_items: int) -> dict[str, Any]:
     return {"device": str(device), "products": products, "threads": torch.get_num_threads(), "item_table": item_table}
 
 
-def _validator(recipe: Recipe, dataset: Dataset, device: torch.device) -> Callable[[RetrievalModel], dict[str, float]]:
-    held_out = held_out_users(dataset, "valid", recipe.train.validation_users, recipe.seed).to(device)
+def _validator(beginning: Beginning, device: torch.device, world: World) -> Callable[[RetrievalModel], dict[str, float]]:
+    recipe = beginning.recipe
+    held_out = held_out_users(beginning.dataset, "valid", recipe.train.validation_users, recipe.seed).to(device)
     settings = ValidationSettings(n=recipe.evaluate.primary_cutoff, filter_seen=recipe.recall.filter_seen)
-    return lambda model: validate(model, held_out, settings)
+    return lambda model: validate(model, held_out, settings, world)
 
 
 def held_out_users(dataset: Dataset, part: Part, most: int, seed: int) -> HeldOut:

@@ -7,6 +7,7 @@ from torch import Tensor
 from retrieval.models.histories import Histories
 from retrieval.models.interests import Interests
 from retrieval.models.retrieval_model import RetrievalModel
+from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import Slots
 
 
@@ -27,9 +28,11 @@ class CarriedStates:
         states[slots.number[slots.last]] = after.detach()[slots.last]
         return interests
 
-    def tensors(self) -> dict[str, Tensor]:
-        """As a checkpoint keeps them; none where nothing is carried."""
-        return {} if self._states is None else {"states": self._states}
+    def tensors(self, world: World = ALONE) -> dict[str, Tensor]:
+        """As a checkpoint keeps them, those of every process; none where nothing is carried."""
+        if self._states is None:
+            return {}
+        return {"states": world.joined(self._states[world.share(len(self._states))], len(self._states))}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take the states of a checkpoint."""

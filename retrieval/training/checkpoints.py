@@ -29,6 +29,8 @@ class TrainingState:
     best_step: int = 0
     stale: int = 0
     """Validations since the best."""
+    processes: int = 1
+    """That trained it so far, the last time."""
     curve: list[dict[str, float | int]] = field(default_factory=list)
 
 

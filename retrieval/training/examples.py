@@ -14,6 +14,7 @@ from torch import Tensor
 from retrieval.core.errors import DataContractError
 from retrieval.core.seeds import derive_seed
 from retrieval.data.sequences import SequenceDataset
+from retrieval.training.distributed import World
 from retrieval.training.settings import ExampleSettings
 
 _POOLED_BATCHES = 32
@@ -143,6 +144,14 @@ class Windows:
         """Events of the longest window."""
         return int((self.end - self.start).max())
 
+    def own(self, world: World) -> Int[Tensor, " b"]:
+        """The numbers, one after the other, of those that a process encodes; a slot stays with its process."""
+        every = torch.arange(len(self.start), device=self.start.device)
+        if self.slots is None:
+            return every[world.share(len(every))]
+        mine = world.share(self.slots.count)
+        return every[(self.slots.number >= mine.start) & (self.slots.number < mine.stop)]
+
     def some(self, windows: Int[Tensor, " b"]) -> "Windows":
         """Some of them, by number."""
         slots = None if self.slots is None else self.slots.some(windows)
@@ -172,6 +181,11 @@ class AbstractExamples(abc.ABC):
                 expected="a history and a target",
                 remedy="lower the filters or use more data",
             )
+
+    @property
+    def most_processes(self) -> int:
+        """How many can share a step so that each has a part of it."""
+        return self.batch_size
 
     @abc.abstractmethod
     def batch(self, step: int) -> Windows:

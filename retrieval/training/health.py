@@ -1,12 +1,13 @@
 """Do the interests of a model differ, and does each of them do something? Watched at every validation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from retrieval.models.interests import Interests
+from retrieval.training.distributed import World
 
 _DEAD = 0.01
 """An interest that wins a smaller share of the recommended items than this is dead."""
@@ -31,16 +32,20 @@ def observe(interests: Interests, items: Float[Tensor, "N S"], top: Int[Tensor, 
     return HealthPart(cosine, pairs, effective_rank(interests), (each.sum(dim=1) > 0).sum(dim=1).float(), each.sum(dim=(0, 1)))
 
 
-def summarise_health(parts: list[HealthPart]) -> dict[str, float]:
+def joined_parts(parts: list[HealthPart], world: World, total: int) -> HealthPart:
+    """The parts of all processes as one, of `total` users."""
+    names = [field.name for field in fields(HealthPart) if field.name != "wins"]
+    users = {name: world.joined(torch.cat([getattr(part, name) for part in parts]), total) for name in names}
+    return HealthPart(**users, wins=world.add(torch.stack([part.wins for part in parts]).sum(dim=0)))
+
+
+def summarise_health(every: HealthPart) -> dict[str, float]:
     """Means over users; the share of the list items that the busiest interest wins; interests that win next to nothing."""
-    pairs = torch.cat([part.pairs for part in parts])
-    cosine = torch.cat([part.cosine for part in parts])
-    wins = torch.stack([part.wins for part in parts]).sum(dim=0)
-    share = wins / wins.sum().clamp(min=1)
+    share = every.wins / every.wins.sum().clamp(min=1)
     return {
-        "interest_cosine": float((cosine * pairs).sum() / pairs.sum().clamp(min=1)),
-        "effective_rank": float(torch.cat([part.rank for part in parts]).mean()),
-        "contributing_interests": float(torch.cat([part.contributing for part in parts]).mean()),
+        "interest_cosine": float((every.cosine * every.pairs).sum() / every.pairs.sum().clamp(min=1)),
+        "effective_rank": float(every.rank.mean()),
+        "contributing_interests": float(every.contributing.mean()),
         "largest_share": float(share.max()),
         "dead_interests": float((share < _DEAD).sum()),
     }

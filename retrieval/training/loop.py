@@ -1,19 +1,21 @@
 """The training loop: one, for every model, loss and example strategy."""
 
 import math
+import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from retrieval.core.errors import InterruptedRunError, QualityGateError
+from retrieval.core.errors import InterruptedRunError, QualityGateError, UsageError
 from retrieval.core.logging import get_logger
 from retrieval.core.progress import Progress, progress
 from retrieval.core.seeds import derive_seed
 from retrieval.core.signals import Received, deferred_signals
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.training.checkpoints import Checkpoints, TensorGroups, TrainingState
+from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import AbstractExamples
 from retrieval.training.objective import Objective
 from retrieval.training.optimizer import Optimizer, has_row_wise_table
@@ -37,6 +39,8 @@ class TrainingRun:
     seed: int
     stop_at_step: int | None = None
     """Leave a checkpoint at this step and end, as if killed there: no part of what is trained, which goes on later."""
+    world: World = ALONE
+    """The processes that train it together; the first one reads and writes the files, and ends with the best weights."""
 
 
 def train(run: TrainingRun) -> TrainingState:
@@ -45,31 +49,40 @@ def train(run: TrainingRun) -> TrainingState:
     Raises:
         InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
         QualityGateError: the loss or its gradient is not finite; the last good checkpoint is kept.
+        UsageError: a batch has fewer parts than there are processes. ResourceError: another process is gone.
     """
+    most = run.examples.most_processes
+    if run.world.size > most:
+        raise UsageError(
+            f"{run.world.size} processes share a batch of {most}", where="train.examples.batch_size", expected="a part for each of them"
+        )
     return _Loop(run).go()
 
 
 class _Loop:
     def __init__(self, run: TrainingRun) -> None:
-        self.run, self.state = run, TrainingState()
+        self.run, self.world, self.state = run, run.world, TrainingState(processes=run.world.size)
+        self.received, self.signal = Received(), 0
         row_wise = has_row_wise_table(run.settings, run.model.items.n_items)
-        self.optimizer = Optimizer(run.model, run.settings.optimizer, row_wise=row_wise)
+        self.optimizer = Optimizer(run.model, run.settings.optimizer, row_wise=row_wise, world=run.world)
         self.since_validation = torch.zeros(2, dtype=torch.float64)  # sum of losses, steps
         self._resume()
 
     def go(self) -> TrainingState:
         settings = self.run.settings
-        with deferred_signals() as received, progress("train", settings.steps, done=self.state.step) as bar:
+        shown = progress("train", settings.steps, done=self.state.step, shown=self.world.leads)
+        with deferred_signals() as self.received, shown as bar:
             while not self._finished():
                 self._step(bar)
                 if self.state.step % settings.validate_every == 0 or self.state.step == settings.steps:
                     self._validate(bar)
-                if received.number:
-                    self._stop(received)
+                if self._stopped_by():
+                    self._stop()
                 if self.state.step % settings.checkpoint_every == 0 or self.state.step == self.run.stop_at_step:
                     self._save()
-        # A part that ends before the first validation has no best yet.
-        self.run.model.load_state_dict(self.run.checkpoints.best() or self.run.model.state_dict())
+        if self.world.leads:
+            # A part that ends before the first validation has no best yet.
+            self.run.model.load_state_dict(self.run.checkpoints.best() or self.run.model.state_dict())
         return self.state
 
     def _finished(self) -> bool:
@@ -84,9 +97,10 @@ class _Loop:
         self.optimizer.clear()
         with torch.random.fork_rng(devices=[]):
             # Dropout draws from the global generator; seeded by step, it is the same after a restart.
-            torch.manual_seed(derive_seed(run.seed, "dropout", step))
-            loss = self._backward(step)
-        self._require_finite(self.optimizer.collect(run.settings.optimizer.clip_norm), "gradient")
+            torch.manual_seed(derive_seed(run.seed, "dropout", step, *self.world.draws))
+            loss = self._told(self._backward(step))
+        self._require_finite(loss, "loss")
+        self._require_finite(float(self.optimizer.collect(run.settings.optimizer.clip_norm)), "gradient")
         self.optimizer.step(_rate(run.settings, step))
         self.state.step += 1
         self.since_validation += torch.tensor([loss, 1.0], dtype=torch.float64)
@@ -97,10 +111,20 @@ class _Loop:
         run, total = self.run, 0.0
         windows = run.examples.batch(step)
         for loss in run.objective.parts(windows, step, least_history=run.examples.least_history, count=run.settings.accumulate):
-            self._require_finite(loss, "loss")
             torch.autograd.backward(loss)
             total += float(loss.detach())
         return total
+
+    def _told(self, loss: float) -> float:
+        """The loss of all processes; what they tell one another at every step, so that all of them go on or stop."""
+        signals = [float(self.received.number == number) for number in (signal.SIGINT, signal.SIGTERM)]
+        loss, interrupted, terminated = self.world.sum([loss, *signals])
+        self.signal = signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
+        return loss
+
+    def _stopped_by(self) -> int:
+        """The signal that every process knows of, 0 for none."""
+        return self.received.number if self.world.size == 1 else self.signal
 
     def _validate(self, bar: Progress) -> None:
         measured = self.run.validate(self.run.model)
@@ -110,48 +134,67 @@ class _Loop:
         self.state.curve.append({"step": self.state.step, "loss": loss, **measured})
         if value > self.state.best:
             self.state.best, self.state.best_step, self.state.stale = value, self.state.step, 0
-            self.run.checkpoints.keep_best(self.run.model.state_dict())
+            if self.world.leads:
+                self.run.checkpoints.keep_best(self.run.model.state_dict())
         else:
             self.state.stale += 1
         bar.advance(0, note=f"loss {loss:.3f}  {name} {value:.4f}  best {self.state.best:.4f} at {self.state.best_step}")
         log.debug("validated", step=self.state.step, loss=round(loss, 4), **{key: round(number, 4) for key, number in measured.items()})
 
-    def _require_finite(self, value: Tensor, what: str) -> None:
-        if not math.isfinite(float(value.detach())):
+    def _require_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
             raise QualityGateError(
-                f"the {what} is {float(value.detach())} at step {self.state.step}",
+                f"the {what} is {value} at step {self.state.step}",
                 where="train",
                 remedy="lower train.optimizer.learning_rate, which trains anew; the last good checkpoint of this one is kept",
             )
 
-    def _stop(self, received: Received) -> None:
+    def _stop(self) -> None:
         self._save()
+        self.world.wait()  # A process that left now would take the one that writes with it.
         raise InterruptedRunError(
             f"stopped by signal at step {self.state.step}, checkpoint written",
-            signal_number=received.number,
+            signal_number=self._stopped_by(),
             where="train",
             remedy="run the same command again to go on",
         )
 
     def _save(self) -> None:
+        self.world.require_same(self.run.model.parameters())
         tensors = {"model": self.run.model.state_dict(), "optimizer": self.optimizer.state()}
-        tensors |= {"losses": {"since_validation": self.since_validation}, "carried": self.run.objective.carried.tensors()}
-        self.run.checkpoints.save(self.state, tensors)
+        tensors |= {"losses": {"since_validation": self.since_validation}, "carried": self.run.objective.carried.tensors(self.world)}
+        if self.world.leads:
+            self.run.checkpoints.save(self.state, tensors)
 
     def _resume(self) -> None:
+        state, groups = self._found() if self.world.leads else (None, None)
+        told = self.world.told(state and asdict(state))
+        if told is None:
+            self.world.broadcast(list(self.run.model.state_dict().values()))
+            return
+
+        def group(name: str) -> dict[str, Tensor]:
+            return self.world.given(groups[name] if groups is not None else {})
+
+        self.state, self.since_validation = TrainingState(**told), group("losses")["since_validation"]
+        self.run.model.load_state_dict(group("model"))
+        self.optimizer.restore(group("optimizer"))
+        self.run.objective.carried.restore(group("carried"))
+        log.info("resumed", step=self.state.step, best=round(self.state.best, 4))
+        if self.state.processes != self.world.size:
+            log.warning("goes on with another number of processes", before=self.state.processes, now=self.world.size)
+            self.state.processes = self.world.size
+
+    def _found(self) -> tuple[TrainingState, TensorGroups] | tuple[None, None]:
+        """The newest checkpoint, if it is one of this training."""
         found = self.run.checkpoints.load()
         if found is None:
-            return
-        state, groups = found
-        if not self._fits(groups):
-            log.warning("starts anew: the checkpoint is of another version of this program", step=state.step)
-            self.run.checkpoints.clear()
-            return
-        self.state, self.since_validation = state, groups["losses"]["since_validation"]
-        self.run.model.load_state_dict(groups["model"])
-        self.optimizer.restore(groups["optimizer"])
-        self.run.objective.carried.restore(groups["carried"])
-        log.info("resumed", step=self.state.step, best=round(self.state.best, 4))
+            return None, None
+        if self._fits(found[1]):
+            return found
+        log.warning("starts anew: the checkpoint is of another version of this program", step=found[0].step)
+        self.run.checkpoints.clear()
+        return None, None
 
     def _fits(self, groups: TensorGroups) -> bool:
         """Does a checkpoint hold what this model and this optimizer need? Asked before anything is changed."""

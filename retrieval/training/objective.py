@@ -22,6 +22,7 @@ from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.sampling.negatives import SAMPLERS, Negatives, NegativeSampler, popularity
 from retrieval.sampling.sources import SOURCES, AbstractSource, Parts
 from retrieval.training.carried import CarriedStates
+from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import AbstractExamples, TrainingEvents, Windows
 
 
@@ -39,16 +40,19 @@ class _Positions(NamedTuple):
 class _Plan(NamedTuple):
     """The positives, their weights, and what they compete with: None is the whole catalog."""
 
+    owner: Int[Tensor, " P"]
+    """The window each lies in, in order."""
     rows: Int[Tensor, " P"]
     weights: Float[Tensor, " P"]
     negatives: Negatives | None
 
-    def some(self, examples: slice) -> "_Plan":
-        """Some examples, against the same competitors."""
-        negatives = self.negatives
+    def of(self, windows: Int[Tensor, " b"]) -> "_Plan":
+        """The examples of windows that follow one another, against the same competitors."""
+        first, past = torch.searchsorted(self.owner, torch.stack([windows[0], windows[-1] + 1])).tolist()
+        examples, negatives = slice(first, past), self.negatives
         if negatives is not None and negatives.positive_log_q is not None:
             negatives = negatives._replace(positive_log_q=negatives.positive_log_q[examples])
-        return _Plan(self.rows[examples], self.weights[examples], negatives)
+        return _Plan(self.owner[examples], self.rows[examples], self.weights[examples], negatives)
 
 
 class Objective:
@@ -65,8 +69,10 @@ class Objective:
         compute: torch.dtype,
         seed: int,
         examples: AbstractExamples | None = None,
+        world: World = ALONE,
     ) -> None:
         self.model, self.events, self.settings, self.compute, self.seed = model, events, settings, compute, seed
+        self.world = world
         self.carried = CarriedStates()
         self.loss = LOSSES[settings.name](settings)
         self.n_items = model.items.n_items
@@ -83,26 +89,26 @@ class Objective:
     def parts(self, windows: Windows, step: int, *, least_history: int | None, count: int) -> Iterator[Float[Tensor, ""]]:
         """The same loss as up to `count` summands, each of a part of the windows and with a graph of its own.
 
-        Targets, weights and negatives are those of all windows, so that the gradients add up to those of the whole.
+        Targets, weights and negatives are those of all windows, so that the gradients add up to those of the whole;
+        with several processes, those of all of them do.
         """
         windows = windows.to(self.events.items.device)
         whole = self._planned(windows, step, least_history)
-        done = 0
-        for numbers in torch.arange(len(windows.start), device=windows.start.device).chunk(count):
-            part = windows.some(numbers)
-            positions = _positions(part, part.longest, least_history, self.events)
-            done += len(positions.chosen)
-            yield self._part(part, positions, whole.some(slice(done - len(positions.chosen), done)), least_history)
+        for numbers in windows.own(self.world).chunk(count):
+            if len(numbers):
+                yield self._part(windows.some(numbers), whole.of(numbers), least_history)
 
     def _planned(self, windows: Windows, step: int, least_history: int | None) -> _Plan:
         """Everything of a step that takes no encoder."""
-        targets = self._targets(windows, _positions(windows, windows.longest, least_history, self.events), step)
+        positions = _positions(windows, windows.longest, least_history, self.events)
+        targets = self._targets(windows, positions, step)
         rows = self.events.items[targets].to(torch.int64)
         alone = self.settings.whole_catalog or len(rows) == 0
-        return _Plan(rows, self._weights(targets), None if alone else self.source(rows, step))
+        return _Plan(positions.owner, rows, self._weights(targets), None if alone else self.source(rows, step))
 
-    def _part(self, windows: Windows, positions: _Positions, plan: _Plan, least_history: int | None) -> Float[Tensor, ""]:
+    def _part(self, windows: Windows, plan: _Plan, least_history: int | None) -> Float[Tensor, ""]:
         longest = windows.longest  # padding that no window of the part needs is not made
+        positions = _positions(windows, longest, least_history, self.events)
         histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest)
         interests = self.model.interests(histories) if least_history is None else self._at(windows, histories, positions)
         if len(plan.rows) == 0:  # no event of these windows comes late enough to be a target

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from retrieval.models.item_tower import Lookups, RowGradients
 from retrieval.models.retrieval_model import RetrievalModel
+from retrieval.training.distributed import ALONE, World
 from retrieval.training.settings import OptimizerSettings, TrainSettings
 
 ROW_WISE_FROM = 50_000
@@ -29,7 +30,8 @@ class Optimizer:
     there is no gradient, no norm and no sweep of the table's shape.
     """
 
-    def __init__(self, model: RetrievalModel, settings: OptimizerSettings, *, row_wise: bool) -> None:
+    def __init__(self, model: RetrievalModel, settings: OptimizerSettings, *, row_wise: bool, world: World = ALONE) -> None:
+        self._world = world
         self._table = RowWiseAdam(model.items.embedding.weight, model.items.read_row_wise(), settings) if row_wise else None
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # A single number is a scale, and decay would pull it to a value that means something.
@@ -45,10 +47,11 @@ class Optimizer:
             self._table.lookups.clear()
 
     def collect(self, most: float) -> Tensor:
-        """Take the gradients of the step, scale them down to the norm `most`, and return the norm they had."""
+        """Take the gradients of the step, of all processes, scale them down to the norm `most`, and return the norm they had."""
+        self._world.add_gradients(self._parameters)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if self._table is not None:
-            gradients.append(self._table.collect())
+            gradients.append(self._table.collect(self._world))
         norm = torch.nn.utils.get_total_norm(gradients)
         scale = (most / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
@@ -110,9 +113,9 @@ class RowWiseAdam:
         self._steps = torch.zeros((), dtype=torch.int64)
         self._gradients = RowGradients(torch.empty(0, dtype=torch.int64), torch.empty(0))
 
-    def collect(self) -> Tensor:
+    def collect(self, world: World = ALONE) -> Tensor:
         """The gradients of the rows that were read [R,D]; what is done to this tensor is done to the step."""
-        self._gradients = self.lookups.gradients()
+        self._gradients = world.add_rows(self.lookups.gradients())
         return self._gradients.values
 
     @torch.no_grad()

@@ -38,6 +38,10 @@ class SessionParallel(AbstractExamples):
         self.unroll = min(settings.unroll, length, self.piece)
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
+    @property
+    def most_processes(self) -> int:
+        return self.slots
+
     def batch(self, step: int) -> Windows:
         epoch, number = divmod(step, -(-self.piece // self.unroll))
         order, behind = self._epoch(epoch)

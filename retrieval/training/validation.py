@@ -9,7 +9,8 @@ from torch import Tensor
 from retrieval.models.histories import gather_histories
 from retrieval.models.interests import Interests
 from retrieval.models.retrieval_model import AbstractRetrievalModel
-from retrieval.training.health import observe, summarise_health
+from retrieval.training.distributed import ALONE, World
+from retrieval.training.health import joined_parts, observe, summarise_health
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,26 @@ class ValidationSettings:
 
 
 @torch.no_grad()
-def validate(model: AbstractRetrievalModel, held_out: HeldOut, settings: ValidationSettings) -> dict[str, float]:
-    """recall@n (mean over users) and the health of the interests; the model is left in its mode."""
+def validate(model: AbstractRetrievalModel, held_out: HeldOut, settings: ValidationSettings, world: World = ALONE) -> dict[str, float]:
+    """recall@n (mean over users) and the health of the interests; the model is left in its mode.
+
+    Several processes take some of the users each, and all get the figures of all users.
+    """
     was_training = model.training
     model.eval()
     items = model.all_items()
     together = max(1, min(settings.batch_users, settings.scores // len(items)))
     recalls, parts = [], []
-    for users in torch.split(torch.arange(len(held_out.cut), device=held_out.cut.device), together):
+    total = len(held_out.cut)
+    world = world if total >= world.size else ALONE  # too few to share: each process does them all
+    for users in torch.split(torch.arange(total, device=held_out.cut.device)[world.share(total)], together):
         interests, scores = _scored(model, items, held_out, settings, users)
         top = scores.topk(min(settings.n, len(items)), dim=1).indices
         recalls.append(_hits(held_out, users, top, len(items)) / held_out.n_targets[users])
         parts.append(observe(interests, items, top))
     model.train(was_training)
-    return {f"recall@{settings.n}": float(torch.cat(recalls).double().mean()), **summarise_health(parts)}
+    recall = world.joined(torch.cat(recalls).double(), total).mean()
+    return {f"recall@{settings.n}": float(recall), **summarise_health(joined_parts(parts, world, total))}
 
 
 def _scored(

@@ -1,0 +1,119 @@
+"""Two processes that train together end with the weights of one at the same batches."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from retrieval.training.checkpoints import Checkpoints
+from retrieval.training.distributed import ALONE, World
+from retrieval.training.examples import Slots, Windows
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+spec = importlib.util.spec_from_file_location("several_processes", HERE / "several_processes.py")
+assert spec is not None
+assert spec.loader is not None
+cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cases)
+BLIND = "encoder.heads.bias"
+"""ComiRec-SA's softmax does not see this bias: its gradient is rounding alone, of which Adam makes whole steps."""
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left behind."""
+    folder = tmp_path_factory.mktemp("two")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, HERE / "several_processes.py", str(rank), "2", folder],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=600)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+    return folder
+
+
+def read(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}-{rank}.safetensors")
+
+
+@pytest.mark.parametrize("case", cases.CASES)
+def test_two_processes_end_with_the_weights_of_one(two: Path, tmp_path: Path, case: str) -> None:
+    run = cases.make_run(case, tmp_path)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    state, expected = cases.ended(run)
+    found = read(two, case)
+    for name in expected.keys() - {BLIND}:
+        torch.testing.assert_close(found[name], expected[name], atol=2e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        assert (expected[name] - before[name]).abs().max() > 2e-3, f"{name} did not move"
+    for number, point in enumerate(state.curve):
+        assert float(found[f"loss/{number}"]) == pytest.approx(point["loss"], abs=1e-5)
+        assert float(found[f"recall@5/{number}"]) == pytest.approx(point["recall@5"], abs=1e-6)
+        assert float(found[f"interest_cosine/{number}"]) == pytest.approx(point["interest_cosine"], abs=1e-4)
+
+
+@pytest.mark.parametrize("case", [*cases.CASES, "whole", "parts"])
+def test_every_process_has_the_same_bits(two: Path, case: str) -> None:
+    first, second = read(two, case, 0), read(two, case, 1)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_stopped_by_a_signal_to_one_process_they_end_with_the_same_bytes(two: Path) -> None:
+    whole, parts = read(two, "whole"), read(two, "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+def test_dropout_draws_differ_between_processes(two: Path, tmp_path: Path) -> None:
+    """With the same draws in both, or with none, the weights would be those of the run without dropout or of one process."""
+    whole = read(two, "whole")
+    one = cases.ended(cases.make_run("slots", tmp_path, dropout=0.3))[1]
+    assert not torch.allclose(whole["items.embedding.weight"], one["items.embedding.weight"], atol=1e-5)
+    assert (World(0, 2).draws, World(1, 2).draws, ALONE.draws) == ((), (1,), ())
+
+
+def test_a_checkpoint_of_two_processes_goes_on_in_one(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = two / "checkpoints" / "other-size"
+    assert Checkpoints(folder).load()[0].processes == 2
+    state, found = cases.ended(cases.make_run("slots", folder))
+    said = capsys.readouterr()
+    assert "goes on with another number of processes" in said.out + said.err
+    assert (state.step, state.processes) == (5, 1)
+    expected = cases.ended(cases.make_run("slots", tmp_path))[1]
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("count", "size"), [(7, 2), (5, 3), (2, 4), (0, 2)])
+def test_shares_are_everything_once_in_order_and_alike(count: int, size: int) -> None:
+    shares = [range(count)[World(rank, size).share(count)] for rank in range(size)]
+    assert [number for share in shares for number in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_the_windows_of_a_slot_stay_with_one_process() -> None:
+    number = torch.tensor([0, 0, 0, 1, 2, 2, 3])
+    marks = torch.zeros(7, dtype=torch.bool)
+    slotted = Windows(number, number + 1, number + 1, slots=Slots(number, marks, marks, 4))
+    assert [slotted.own(World(rank, 2)).tolist() for rank in range(2)] == [[0, 1, 2, 3], [4, 5, 6]]
+
+
+def test_alone_an_exchange_is_the_value_itself() -> None:
+    values = torch.ones(3)
+    assert ALONE.add(values) is values
+    assert ALONE.joined(values, 3) is values
+    assert ALONE.told({"step": 3}) == {"step": 3}
+    assert ALONE.sum([1.5]) == [1.5]
