@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from retrieval.core.resources import keep_freed_memory
 from retrieval.data.sequences import SequenceDataset
 from retrieval.losses.settings import LossSettings
 from retrieval.models.device import choose_precision
@@ -72,6 +73,7 @@ def validator(events: TrainingEvents, n_items: int):
 def measured(n_items: int, table: str, steps: int) -> dict[str, float]:
     """In this process: CPU milliseconds of a step, seconds of a checkpoint, GB at most."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `train` does
     with tempfile.TemporaryDirectory() as folder:
         run = training_run(n_items, table, steps, Path(folder))
         began: list[float] = []

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,12 +19,18 @@ def of_the_best(scores: Float[Tensor, "K p n"], share: Float[Tensor, "p n"]) -> 
     if len(scores) == 1:
         yield share
         return
-    best, last = scores.amax(dim=0), len(scores) - 1
-    for k in range(last):
-        mine = share * (scores[k] == best)
-        share = share - mine
-        yield mine
-    yield share
+    best, bits = _bits(scores.amax(dim=0)), _bits(scores)
+    left = _bits(share)
+    for head in bits[:-1]:
+        # On bits, because comparing and masking bfloat16 numbers takes three times as long.
+        mine = left & (head == best).to(left.dtype).neg_()
+        left = left ^ mine
+        yield mine.view(share.dtype)
+    yield left.view(share.dtype)
+
+
+def _bits(numbers: Tensor) -> Tensor:
+    return numbers.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[numbers.element_size()])
 
 
 def hand_on(ctx: Any, scale: Tensor) -> list[Tensor]:

@@ -32,9 +32,9 @@ class ComiRecSA(AbstractUserEncoder):
 
     def prefixes(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
         batch, length, dimension = events.shape
-        causal = torch.ones(length, length, dtype=torch.bool, device=events.device).tril()[:, None, :]
+        later = torch.full((length, length), -torch.inf, device=events.device).triu(diagonal=1)[:, None, :]
         logits = self._logits(events).transpose(1, 2)[:, None]  # [B,1,K,L]: one window's logits serve all its prefixes
-        weights = torch.softmax(logits.masked_fill(~causal, -torch.inf), dim=-1)  # [B,L,K,L]
+        weights = torch.softmax(logits + later, dim=-1)  # [B,L,K,L]
         vectors = (weights.flatten(1, 2) @ events).view(batch * length, -1, dimension)
         valid = histories.valid.reshape(-1, 1).expand(vectors.shape[:2])
         return Interests(vectors, valid, weights.flatten(0, 1))

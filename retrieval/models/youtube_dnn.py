@@ -23,9 +23,9 @@ class YouTubeDNN(AbstractUserEncoder):
         self.layers = feed_forward(settings.dimension, settings.layers)
 
     def forward(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
-        weights = histories.valid / histories.lengths.clamp(min=1)[:, None]
-        mean = (weights[:, None, :].to(events.dtype) @ events)[:, 0]
-        return _single(self.layers(mean), weights[:, None, :])
+        count = histories.lengths.clamp(min=1)[:, None]
+        mean = events.sum(dim=1) / count
+        return _single(self.layers(mean), (histories.valid / count)[:, None, :])
 
     def prefixes(self, events: Float[Tensor, "B L D"], histories: Histories) -> Interests:
         count = histories.valid.cumsum(dim=1).clamp(min=1)
