@@ -135,7 +135,7 @@ def _fit(model: AbstractRetrievalModel, beginning: Beginning, checkpoints: Check
         return _count(model, events)
     if not isinstance(model, RetrievalModel):
         raise TypeError(f"no way to train a {type(model).__name__}")
-    run = _training_run(model, events, beginning, checkpoints, beginning.gather(stop))
+    run = training_run(model, events, beginning, checkpoints, beginning.gather(stop))
     return train(replace(run, stop_at_step=stop))
 
 
@@ -150,9 +150,10 @@ def _lately(events: TrainingEvents, seconds: float, n_items: int) -> Tensor:
     return events.since(round(events.last_time() - seconds)).counts(n_items)
 
 
-def _training_run(
+def training_run(
     model: RetrievalModel, events: TrainingEvents, beginning: Beginning, checkpoints: Checkpoints, world: World
 ) -> TrainingRun:
+    """Everything that the training is a function of; the model moves to the recipe's device."""
     recipe = beginning.recipe
     device = choose_device(recipe.machine.device)
     compute = choose_precision(recipe.train.precision, device)
