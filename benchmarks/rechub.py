@@ -42,8 +42,9 @@ from retrieval.models.interests import Interests
 from retrieval.models.table import build_model
 from retrieval.stages.recipe import Recipe, read_recipe
 from retrieval.stages.run import open_run
-from retrieval.stages.train import held_out_users, training_run
+from retrieval.stages.train import Beginning, held_out_users, training_run
 from retrieval.training.checkpoints import Checkpoints
+from retrieval.training.distributed import ALONE
 from retrieval.training.examples import TrainingEvents
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.validation import HeldOut, ValidationSettings, validate
@@ -187,7 +188,7 @@ def our_run(recipe: Recipe, dataset: Dataset, folder: Path, after_each_step: Cal
     """As the train stage makes it, but validated after every step by what takes the times."""
     model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed)
     events = TrainingEvents.of(dataset.sequences, dataset.split.train_end)
-    return replace(training_run(model, events, recipe, dataset, Checkpoints(folder)), validate=after_each_step)
+    return replace(training_run(model, events, Beginning(recipe, dataset), Checkpoints(folder), ALONE), validate=after_each_step)
 
 
 def trained_targets(run: TrainingRun, steps: range) -> int:
