@@ -150,3 +150,6 @@ def _check_bad_steps(world: World, folder: Path) -> None:
 
 if __name__ == "__main__":
     _main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # gloo may abort a process that ends the usual way after a good run; the command line leaves like this, too
