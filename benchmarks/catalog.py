@@ -30,10 +30,11 @@ from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.models.settings import ComiRecSASettings
 from retrieval.models.table import build_model
 from retrieval.training.checkpoints import Checkpoints
-from retrieval.training.examples import EXAMPLES, TrainingEvents
+from retrieval.training.examples import TrainingEvents
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
 from retrieval.training.settings import ExampleSettings, OptimizerSettings, TrainSettings
+from retrieval.training.table import EXAMPLES
 from retrieval.training.validation import HeldOut, ValidationSettings, validate
 
 USERS, LENGTH, WATCHED, WARM = 20_000, 80, 16, 5

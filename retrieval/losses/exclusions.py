@@ -1,6 +1,7 @@
-"""Which sampled classes are no competitors of an example, told block by block so that no [P,M] mask is ever held."""
+"""Which classes are no competitors of an example, told block by block so that no [P,M] mask is ever held."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -9,19 +10,25 @@ from torch import Tensor
 NOTHING = -1
 """Stands where a window has no event."""
 
+Side = Literal["past", "future", "window"]
+"""Of a window, as an example sees it: what it knows already, what comes later in the window, or both."""
+
 
 @dataclass(frozen=True)
 class KnownItems:
-    """What is known to interest the user of an example: the items of windows, and which window is whose."""
+    """What is known to interest the user of an example: the items of windows, which window is whose, and how far it has come."""
 
     rows: Int[Tensor, "B L"]
     """`NOTHING` where there is no event."""
     owner: Int[Tensor, " P"]
     """The window of each example."""
+    seen: Int[Tensor, " P"]
+    """How many events of its window each example knows."""
+    side: Side = "window"
 
 
 class Exclusions:
-    """Accidental hits, and on request whatever else occurs in the window of the positive.
+    """Accidental hits, and on request what else occurs in the window of the positive.
 
     Args:
         rows: the item of every class, int64 [M].
@@ -30,22 +37,34 @@ class Exclusions:
     """
 
     def __init__(self, rows: Int[Tensor, " M"], positive_rows: Int[Tensor, " P"], known: KnownItems | None = None) -> None:
-        self.rows, self.positive_rows = rows, positive_rows
-        self.owner = None if known is None else known.owner
-        self.seen = None if known is None else known.rows.sort(dim=1).values
+        self.rows, self.positive_rows, self.known = rows, positive_rows, known
+        if known is not None:
+            # Stable, so that the places of an item stay in order.
+            self._sorted, self._places = known.rows.sort(dim=1, stable=True)
 
     def __call__(self, examples: slice, classes: slice) -> Bool[Tensor, "p m"]:
         """True where a class of the block does not compete with an example of the block."""
         rows = self.rows[classes]
         hits = torch.eq(self.positive_rows[examples, None], rows)
-        if self.seen is None or self.owner is None:
-            return hits
-        users, places = torch.unique(self.owner[examples], return_inverse=True)
-        return hits.logical_or_(_occur(rows, self.seen[users])[places])
+        return hits if self.known is None else hits.logical_or_(self._occur(self.known, examples, rows))
 
+    def _occur(self, known: KnownItems, examples: slice, rows: Int[Tensor, " m"]) -> Bool[Tensor, "p m"]:
+        users, mine = torch.unique(known.owner[examples], return_inverse=True)
+        seen = known.seen[examples, None]
+        if known.side == "past":
+            return torch.lt(self._first(users, rows)[mine], seen)
+        if known.side == "future":
+            return torch.ge(self._last(users, rows)[mine], seen)
+        return torch.lt(self._first(users, rows), known.rows.shape[1])[mine]
 
-def _occur(rows: Int[Tensor, " m"], seen: Int[Tensor, "u L"]) -> Bool[Tensor, "u m"]:
-    """Is an item among the sorted ones of a user?"""
-    wanted = rows.expand(len(seen), -1).contiguous()
-    places = torch.searchsorted(seen, wanted).clamp(max=seen.shape[1] - 1)
-    return torch.eq(seen.gather(1, places), wanted)
+    def _first(self, users: Int[Tensor, " u"], rows: Int[Tensor, " m"]) -> Int[Tensor, "u m"]:
+        """Where in its window a user has an item first; L where nowhere."""
+        window, wanted = self._sorted[users], rows.expand(len(users), -1).contiguous()
+        places = torch.searchsorted(window, wanted).clamp(max=window.shape[1] - 1)
+        return self._places[users].gather(1, places).masked_fill_(window.gather(1, places) != wanted, window.shape[1])
+
+    def _last(self, users: Int[Tensor, " u"], rows: Int[Tensor, " m"]) -> Int[Tensor, "u m"]:
+        """Where in its window a user has an item last; -1 where nowhere."""
+        window, wanted = self._sorted[users], rows.expand(len(users), -1).contiguous()
+        places = (torch.searchsorted(window, wanted, right=True) - 1).clamp(min=0)
+        return self._places[users].gather(1, places).masked_fill_(window.gather(1, places) != wanted, -1)

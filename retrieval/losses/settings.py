@@ -39,8 +39,10 @@ class LossSettings(Settings):
     sampler: Literal["uniform", "log-uniform", "popularity"] = "uniform"
     alpha: float = Field(0.75, ge=0, le=2)
     """Exponent of the popularity sampler."""
-    mask_history: bool = False
-    """Also leave out negatives that occur in the window of the positive, before or after it."""
+    leave_out: Literal["nothing", "past", "future", "window"] = "nothing"
+    """Which items of the positive's window do not compete with it, besides itself: those the user knows already (`past`),
+    those that come later (`future`), or both. Where lists leave out what was seen, `past` asks of the model what is
+    served, and spends none of its dimensions on keeping the seen items down."""
     hardness: float = Field(0.0, ge=0)
     """beta of interest-aware hard negatives (REMI): negatives weigh e^(beta * score); 0 is off. Softmax losses only."""
     calibration: float = Field(0.75, ge=0, le=1)

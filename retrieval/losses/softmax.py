@@ -9,6 +9,7 @@ from torch import Tensor
 from retrieval.losses.abstract import AbstractLoss, Competitors, Examples
 from retrieval.losses.blocked import blocked_loss
 from retrieval.losses.cross_entropy import Blocks, Classes, cross_entropy
+from retrieval.losses.exclusions import Exclusions
 from retrieval.losses.hard_negatives import HardSoftmax
 from retrieval.losses.readouts import READOUTS, pooled_scores
 from retrieval.losses.sampled import exclusions
@@ -16,7 +17,7 @@ from retrieval.losses.settings import LossSettings
 
 
 class FullSoftmax(AbstractLoss):
-    """-log softmax of the positive over the whole catalog, in blocks."""
+    """-log softmax of the positive over the whole catalog, or over what of it is not to be left out, in blocks."""
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings
@@ -25,6 +26,12 @@ class FullSoftmax(AbstractLoss):
         queries = READOUTS[self.settings.readout](examples.queries, examples.positives, self.settings.power)
         own = pooled_scores(queries, examples.positives)
         classes = Classes(competitors.vectors, None, None, contain_positives=True)
+        if competitors.known is not None:
+            # An example may know its positive already, where items come again: it competes as a class of its own.
+            every = torch.arange(len(competitors.vectors), device=own.device)
+            classes = Classes(
+                competitors.vectors, None, Exclusions(every, examples.positive_rows, competitors.known), contain_positives=False
+            )
         return cross_entropy(queries, own, classes, examples.weights, Blocks(self.settings.block_elements, compute))
 
 

@@ -114,8 +114,9 @@ class Objective:
         if len(plan.rows) == 0:  # no event of these windows comes late enough to be a target
             return interests.vectors.sum() * 0.0
         examples = Examples(self._queries(interests), plan.rows, self.model.item_vectors(plan.rows), plan.weights)
-        loss = self.loss(examples, self._competitors(plan.negatives, histories, positions.owner), self.compute)
-        return loss + self._penalty(interests, plan.weights, positions.chosen % longest + 1)
+        seen = positions.chosen % longest + 1
+        loss = self.loss(examples, self._competitors(plan.negatives, self._known(histories, positions.owner, seen)), self.compute)
+        return loss + self._penalty(interests, plan.weights, seen)
 
     def _targets(self, windows: Windows, positions: _Positions, step: int) -> Int[Tensor, " P"]:
         """One of the next `horizon` events of each position, or of as many as there are."""
@@ -162,10 +163,14 @@ class Objective:
         weights = self.events.weights[positions]
         return weights / weights.sum().clamp(min=1e-12)
 
-    def _competitors(self, negatives: Negatives | None, histories: Histories, owner: Int[Tensor, " P"]) -> Competitors:
+    def _known(self, histories: Histories, owner: Int[Tensor, " P"], seen: Int[Tensor, " P"]) -> KnownItems | None:
+        if self.settings.leave_out == "nothing":
+            return None
+        return KnownItems(histories.items.masked_fill(~histories.valid, NOTHING), owner, seen, self.settings.leave_out)
+
+    def _competitors(self, negatives: Negatives | None, known: KnownItems | None) -> Competitors:
         if negatives is None:
-            return Competitors(self.model.all_items())
-        known = KnownItems(histories.items.masked_fill(~histories.valid, NOTHING), owner) if self.settings.mask_history else None
+            return Competitors(self.model.all_items(), known=known)
         return Competitors(
             self.model.item_vectors(negatives.rows),
             rows=negatives.rows,

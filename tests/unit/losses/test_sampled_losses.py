@@ -146,7 +146,9 @@ def test_equal_draws_counted_are_equal_draws_repeated(name: str) -> None:
 def test_what_is_excluded_gets_no_gradient(name: str, known: bool) -> None:
     examples, items = world()
     competitors = drawn(items, examples, 40)
-    windows = KnownItems(torch.tensor([[0, 1], [2, -1]]), torch.tensor([0, 0, 1, 1, 1])) if known else None
+    windows = (
+        KnownItems(torch.tensor([[0, 1], [2, -1]]), torch.tensor([0, 0, 1, 1, 1]), torch.ones(5, dtype=torch.int64)) if known else None
+    )
     vectors = competitors.vectors.clone().requires_grad_()
     one_hot = torch.tensor([1.0, 0, 0, 0, 0])
     weighted = Examples(examples.queries, examples.positive_rows, examples.positives, one_hot)

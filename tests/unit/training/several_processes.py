@@ -34,7 +34,7 @@ from retrieval.training.table import EXAMPLES
 from retrieval.training.validation import HeldOut, ValidationSettings, validate
 
 ITEMS, USERS = 40, 30
-SAMPLED = LossSettings(negatives=12, mask_history=True)
+SAMPLED = LossSettings(negatives=12, leave_out="past")
 CUTS = ExampleSettings(name="random-cut", batch_size=7)
 CASES: dict[str, dict[str, Any]] = {
     "sampled": {"loss": SAMPLED},

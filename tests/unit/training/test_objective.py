@@ -106,7 +106,7 @@ def test_a_step_is_the_same_in_a_run_that_begins_with_it(source: str) -> None:
 
 
 def test_masked_histories_are_those_of_the_examples_own_window() -> None:
-    objective, examples = make(mask_history=True)
+    objective, examples = make(leave_out="window")
     windows = examples.batch(0)
     rows, competitors = competitors_of(objective, examples, 0)
     items = objective.events.items
@@ -115,6 +115,7 @@ def test_masked_histories_are_those_of_the_examples_own_window() -> None:
     for example, owner in enumerate(owners.tolist()):
         known = competitors.known.rows[competitors.known.owner[example]]
         assert known[known >= 0].tolist() == items[windows.start[owner] : windows.end[owner]].tolist()
+        assert competitors.known.seen[example] == example - owners.tolist().index(owner) + 1
 
 
 def gradients_of(objective: Objective, examples: AbstractExamples, count: int) -> tuple[float, dict[str, torch.Tensor]]:
@@ -133,9 +134,7 @@ def gradients_of(objective: Objective, examples: AbstractExamples, count: int) -
 )
 def test_parts_of_a_step_add_up_to_its_gradient(name: str, source: str, strategy: str) -> None:
     def made() -> tuple[Objective, AbstractExamples]:
-        objective, examples = make(
-            strategy, horizon=1 if strategy == "session-parallel" else 3, name=name, source=source, mask_history=True
-        )
+        objective, examples = make(strategy, horizon=1 if strategy == "session-parallel" else 3, name=name, source=source, leave_out="past")
         weighted = torch.rand(len(objective.events.items), generator=torch.Generator().manual_seed(1)) + 0.5
         objective.events = dataclasses.replace(objective.events, weights=weighted)
         examples.settings = examples.settings.model_copy(update={"least_history": 4})
