@@ -1,7 +1,7 @@
 """One training step taken apart: its floor in multiply-adds, the share of it that is reached, and what takes the rest.
 
     nice -n 5 python benchmarks/step.py                                      # ComiRec-SA and YouTubeDNN, the recipes' settings
-    nice -n 5 python benchmarks/step.py --models comirec-sa --steps 40 --operators 20
+    nice -n 5 python benchmarks/step.py --models interest-transformer --compiled
 
 A log of MovieLens-1M's size (3,416 items, 6,040 users with 165 events), one thread, CPU time, medians. The floor is the
 multiply-adds of the encoder (float32) and of the loss (in the recipe's precision) over the speed of a square matrix
@@ -39,14 +39,17 @@ ITEMS, USERS, EVENTS, WARM = 3416, 6040, 165, 3
 class Step:
     """A step as the loop does it, its parts under names."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, options: argparse.Namespace) -> None:
         self.recipe, self.device = recipe, torch.device("cpu")
         model = build_model(recipe.model, ITEMS, 1)
         assert isinstance(model, RetrievalModel)
         self.model, self.compute = model, choose_precision(recipe.train.precision, self.device)
         events = walks()
         self.examples: AbstractExamples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, 1)
+        if options.compiled:
+            model.encoder.prefixes = torch.compile(model.encoder.prefixes, dynamic=False)
         self.objective = Objective(model, events, recipe.train.loss, self.compute, 1, self.examples)
+        self.autocast = options.autocast
         self.optimizer = Optimizer(model, recipe.train.optimizer, row_wise=False)
 
     def __call__(self, step: int) -> None:
@@ -57,7 +60,8 @@ class Step:
             self.optimizer.clear()
         with record_function("part: forward"), torch.random.fork_rng(devices=[]):
             torch.manual_seed(step)
-            loss = self.objective(windows, step, least_history=least)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+                loss = self.objective(windows, step, least_history=least)
             float(loss.detach())
         with record_function("part: backward"):
             loss.backward()
@@ -94,13 +98,18 @@ def encoder_multiply_adds(recipe: Recipe, targets: float) -> float:
         hidden = width * model.hidden_factor
         visible = (length + recipe.train.examples.least_history) / 2
         return windows * length * hidden * (width + model.interests) + targets * model.interests * visible * width
+    if model.name == "interest-transformer":
+        # Attention and readers look back only: half of the window on average.
+        block = (4 + 2 * model.feed_forward_factor) * width**2 + 2 * (length / 2) * width
+        return windows * length * (model.layers * block + width**2 + model.interests * width * (1 + length / 2))
     raise SystemExit(f"no count of the multiply-adds of {model.name}")
 
 
 def loss_multiply_adds(recipe: Recipe, targets: float) -> float:
     """Scores, and the gradients of queries and items, each a product of all interests with all items."""
     interests = getattr(recipe.model, "interests", 1)
-    return 3 * targets * interests * recipe.train.loss.negatives * recipe.model.dimension
+    items = ITEMS if recipe.train.loss.whole_catalog else recipe.train.loss.negatives
+    return 3 * targets * interests * items * recipe.model.dimension
 
 
 def cpu_ms(call: Callable[[int], object], runs: int) -> float:
@@ -134,7 +143,7 @@ def take_apart(step: Step, steps: int, operators: int) -> None:
 
 
 def report(model: str, speed: dict[torch.dtype, float], options: argparse.Namespace) -> None:
-    step = Step(read_recipe(RECIPES / f"{model}.toml", options.overrides))
+    step = Step(read_recipe(RECIPES / f"{model}.toml", options.overrides), options)
     targets = step.targets()
     encoder, loss = 3 * encoder_multiply_adds(step.recipe, targets), loss_multiply_adds(step.recipe, targets)
     floor = 2 * (encoder / speed[torch.float32] + loss / speed[step.compute]) / 1e6
@@ -151,6 +160,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["comirec-sa", "youtube-dnn"])
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--operators", type=int, default=12)
+    parser.add_argument("--compiled", action="store_true", help="the encoder through torch.compile (needs a C++ compiler)")
+    parser.add_argument("--autocast", action="store_true", help="the encoder's products in bfloat16 too")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
     torch.set_num_threads(1)
