@@ -28,6 +28,8 @@ VARIANTS = {
     "orthogonality": ["train.loss.readout=max", "train.loss.penalties.orthogonality=0.1"],
     "routing": ["train.loss.readout=max", "train.loss.penalties.routing=100"],
     "hard negatives": ["train.loss.readout=max", "train.loss.hardness=1"],
+    "log-sum-exp, hard negatives": ["train.loss.readout=log-sum-exp", "train.loss.hardness=1"],
+    "log-sum-exp, user weights": ["train.loss.readout=log-sum-exp", "model.weighted=true"],
     "one interest": ["train.loss.readout=max", "model.interests=1"],
 }
 HEALTH = ("interest_cosine", "effective_rank", "contributing_interests", "largest_share")
@@ -53,9 +55,9 @@ def line(name: str, found: Measurements, health: list[dict[str, float]], referen
     recalls = "  ".join(f"{metric} {found.summary.metrics[metric].mean:.4f}" for metric in ("recall@20", "recall@50"))
     means = "  ".join(f"{key} {sum(each[key] for each in health) / len(health):.2f}" for key in HEALTH)
     if reference is None:
-        return f"{name:<15} {recalls}  {'':<27}  {means}"
+        return f"{name:<28} {recalls}  {'':<27}  {means}"
     gain = compare(found, reference).differences["recall@50"]
-    return f"{name:<15} {recalls}  {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]  {means}"
+    return f"{name:<28} {recalls}  {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]  {means}"
 
 
 def main() -> None:

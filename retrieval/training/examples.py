@@ -222,7 +222,7 @@ class Prefixes(AbstractExamples):
         draw = torch.rand(len(owners), generator=self._generator("starts", step), dtype=torch.float64)
         offset = oldest + ((draw * (places + 1 + 2 * half)).long() - half).clamp(min=0).minimum(places)
         start = self.events.start[owners] + offset
-        return Windows(start, start + targets.clamp(max=self.length), self.events.start[owners] + targets, self.settings.horizon)
+        return Windows(start, start + targets.clamp(max=self.length), self.events.start[owners] + targets, self.settings.horizon_at(step))
 
     def _positions(self, step: int) -> Tensor:
         first, total = step * self.batch_size, len(self.owners)
@@ -262,5 +262,8 @@ class RandomCut(AbstractExamples):
         draw = torch.rand(self.batch_size, generator=generator, dtype=torch.float64)
         end = self.events.start[owners] + least + (draw * (last - least + 1)).long()
         return Windows(
-            torch.maximum(self.events.start[owners], end - self.length), end, self.events.start[owners] + last, self.settings.horizon
+            torch.maximum(self.events.start[owners], end - self.length),
+            end,
+            self.events.start[owners] + last,
+            self.settings.horizon_at(step),
         )

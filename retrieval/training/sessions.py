@@ -55,7 +55,7 @@ class SessionParallel(AbstractExamples):
         first, owners = (self.events.start[users] + read)[slot, moment], users[slot, moment]
         last = self.events.start[owners] + self.events.count[owners] - 1
         slots = self._slots(slot, begins[slot, moment] | (number == 0))
-        return Windows(first, first + _until_next(slot, moment, len(moments)), last, self.settings.horizon, slots)
+        return Windows(first, first + _until_next(slot, moment, len(moments)), last, self.settings.horizon_at(step), slots)
 
     def _slots(self, slot: Int[Tensor, " B"], fresh: Tensor) -> Slots:
         last = torch.ones_like(fresh)

@@ -105,6 +105,13 @@ def test_targets_may_lie_anywhere_up_to_the_users_last_training_event() -> None:
         assert windows.horizon == 5
 
 
+def test_before_the_step_that_is_named_the_next_event_is_the_target() -> None:
+    events, settings = events_of([30, 40, 60], [30, 40, 60]), ExampleSettings(batch_size=4, horizon=5, horizon_from=3)
+    for name in sorted(EXAMPLES):
+        examples = EXAMPLES[name](events, 8, settings, 1)
+        assert [examples.batch(step).horizon for step in range(5)] == [1, 1, 1, 5, 5]
+
+
 def test_with_a_gap_a_target_comes_late_enough_and_from_the_same_user() -> None:
     generator = torch.Generator().manual_seed(3)
     lengths = torch.randint(0, 9, (30,), generator=generator).tolist()
