@@ -18,9 +18,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
+from retrieval.index.kernels import insert, table_size
+from retrieval.index.pools import Pools
 from retrieval.recall.greedy import category_greedy
-from retrieval.recall.kernels import insert, merge_lists, merge_users, table_size
-from retrieval.recall.pools import Pools
+from retrieval.recall.kernels import merge_lists, merge_users
 
 ITEMS, DIMENSION, INTERESTS, HITS, SEEN = 20_000, 64, 4, 100, 100
 POOL, LENGTH, CODES, LAMBDA, SAMPLE = 200, 50, 20, 0.1, 64

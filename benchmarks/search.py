@@ -19,11 +19,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from retrieval.index.abstract import AbstractIndex
-from retrieval.index.exact import ExactIndex
+from retrieval.index.exact.index import ExactIndex
+from retrieval.index.pools import Seen
 from retrieval.index.quality import measure_recall
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import build_index
-from retrieval.recall.pools import Seen
 from retrieval.recall.search import InterestSearch
 
 INTERESTS, SEEN, POOL = 4, 50, 200

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.index.settings import IndexSettings
@@ -80,6 +80,13 @@ def as_vectors(values: Float32[np.ndarray, "n d"], what: str) -> Float32[np.ndar
         row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
         raise IntegrityError(f"{what}: row {row} is not finite", expected="finite numbers", remedy="train the model again: it has diverged")
     return matrix
+
+
+def require_finite_scores(largest_norm: float, vectors: Float64[np.ndarray, "q d"] | Float32[np.ndarray, "q d"], what: str) -> None:
+    """Raise IntegrityError when an inner product with an item may be too large for float32."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if largest_norm * norms.max(initial=0.0) > np.finfo(np.float32).max:
+        raise IntegrityError(f"scores of {what} overflow", where="index", remedy="train the model again: it has diverged")
 
 
 def _padded(hits: Hits, n: int) -> Hits:

@@ -5,7 +5,7 @@ from jaxtyping import Float32
 
 from retrieval.core.errors import QualityGateError, UsageError
 from retrieval.index.abstract import AbstractIndex
-from retrieval.index.exact import ExactIndex
+from retrieval.index.exact.index import ExactIndex
 
 _ROUNDING = 1e-5
 

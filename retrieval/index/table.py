@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from retrieval.core.errors import IntegrityError, ResourceError
 from retrieval.core.tables import Table
 from retrieval.index.abstract import AbstractIndex, as_vectors
-from retrieval.index.exact import ExactIndex
+from retrieval.index.exact.index import ExactIndex
 from retrieval.index.faiss_index import build_faiss, read_faiss
 from retrieval.index.settings import IndexSettings
 

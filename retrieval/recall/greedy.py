@@ -18,8 +18,9 @@ from jaxtyping import Int32
 from numba import njit
 
 from retrieval.core.errors import UsageError
+from retrieval.index.pools import Pools
 from retrieval.index.threads import over_chunks
-from retrieval.recall.pools import Lists, Pools
+from retrieval.recall.pools import Lists
 
 Array = np.ndarray
 

@@ -1,74 +1,13 @@
-"""Merging, filtering and re-scoring, one user at a time: compiled, without the GIL, one implementation.
-
-The score of an item is defined here once: the float64 inner product in one fixed order of additions, rounded to
-float32, the largest over the valid interests. Products of float32 numbers are exact in float64, so the result does not
-depend on the machine's fused operations either.
-"""
+"""Merging, filtering and re-scoring, one user at a time: compiled, without the GIL, one implementation."""
 
 import numpy as np
 from numba import njit
 
-from retrieval.index.kernels import drain, replace_root
+from retrieval.index.kernels import best_interest, drain, insert, replace_root, sort_pool, table_size
 
 Array = np.ndarray
 _EMPTY = -1
-_HASH = np.uint64(0x9E3779B97F4A7C15)
 _NO_ROW = np.iinfo(np.int64).max
-
-
-@njit(cache=True, nogil=True, inline="always")
-def dot(left: Array, right: Array) -> float:
-    """The inner product of a float32 and a float64 vector in a fixed order: eight lanes, their sum in pairs, then the rest."""
-    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    size = left.shape[0]
-    whole = size - size % 8
-    for i in range(0, whole, 8):
-        a += np.float64(left[i]) * right[i]
-        b += np.float64(left[i + 1]) * right[i + 1]
-        c += np.float64(left[i + 2]) * right[i + 2]
-        d += np.float64(left[i + 3]) * right[i + 3]
-        e += np.float64(left[i + 4]) * right[i + 4]
-        f += np.float64(left[i + 5]) * right[i + 5]
-        g += np.float64(left[i + 6]) * right[i + 6]
-        h += np.float64(left[i + 7]) * right[i + 7]
-    total = ((a + e) + (c + g)) + ((b + f) + (d + h))
-    for i in range(whole, size):
-        total += np.float64(left[i]) * right[i]
-    return total
-
-
-@njit(cache=True, nogil=True)
-def best_interest(vector: Array, interests: Array, valid: Array) -> tuple[np.float32, int]:
-    """The score of an item float32[D] and which of interests float64[K, D] gives it; the lowest wins a tie."""
-    best, winner = np.float32(-np.inf), -1
-    for interest in range(interests.shape[0]):
-        if valid[interest]:
-            score = np.float32(dot(vector, interests[interest]))
-            if score > best or winner < 0:
-                best, winner = score, interest
-    return best, winner
-
-
-@njit(cache=True, nogil=True, inline="always")
-def insert(table: Array, row: int) -> bool:
-    """Add a row to a hash set of a power-of-two size; false when it is there already."""
-    mask = table.shape[0] - 1
-    slot = np.int64((np.uint64(row) * _HASH) >> np.uint64(40)) & mask
-    while table[slot] != _EMPTY:
-        if table[slot] == row:
-            return False
-        slot = (slot + 1) & mask
-    table[slot] = row
-    return True
-
-
-@njit(cache=True, nogil=True)
-def table_size(entries: int) -> int:
-    """The power of two that keeps a hash set at most half full."""
-    size = 16
-    while size < 2 * entries:
-        size *= 2
-    return size
 
 
 @njit(cache=True, nogil=True)
@@ -105,22 +44,6 @@ def merge_lists(hit_rows: Array, hit_scores: Array, queries: Array, taken: Array
         elif not complete or head < width:
             bound = max(bound, hit_scores[query, head - 1]) if head > 0 and head == width else np.inf
     return found, bound
-
-
-@njit(cache=True, nogil=True)
-def sort_pool(rows: Array, scores: Array, interest: Array, size: int) -> None:
-    """Order by (-score, row) in place; nearly linear on the nearly sorted pools that come here (Shell's sort)."""
-    gap = 1
-    while gap < size // 9:
-        gap = 3 * gap + 1
-    while gap > 0:
-        for i in range(gap, size):
-            row, score, winner, j = rows[i], scores[i], interest[i], i
-            while j >= gap and (scores[j - gap] < score or (scores[j - gap] == score and rows[j - gap] > row)):
-                rows[j], scores[j], interest[j] = rows[j - gap], scores[j - gap], interest[j - gap]
-                j -= gap
-            rows[j], scores[j], interest[j] = row, score, winner
-        gap //= 3
 
 
 @njit(cache=True, nogil=True)

@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from retrieval.core.tables import Table
+from retrieval.index.pools import Pools
 from retrieval.recall.greedy import category_greedy
-from retrieval.recall.pools import Lists, Pools
+from retrieval.recall.pools import Lists
 from retrieval.recall.settings import RecallSettings
 
 ListBuilder = Callable[[Pools, Int32[np.ndarray, "n"], RecallSettings], Lists]

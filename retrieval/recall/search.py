@@ -1,19 +1,21 @@
-"""K searches a user, merged into one pool of candidates.
+"""The candidates of users with several interests.
 
-The pool is the exact top of the catalog by (-score, row) whenever the index is exact: every answer carries a bound on
-what was left out, and the few users whose bound does not settle their pool (long block lists, many equal scores) are
-searched deeper and at last over the whole catalog. The same inputs give the same bytes whatever the batch, the
-threads and the history lengths of the others.
+Our own exact index takes the largest score over the interests before it selects: one search a user, nothing to merge.
+Any other index is searched for each interest and the hits are merged. The pool is the exact top of the catalog by
+(-score, row) whenever the index is exact: every answer carries a bound on what was left out, and the few users whose
+bound does not settle their pool (long block lists, many equal scores) are searched deeper and at last over the whole
+catalog. The same inputs give the same bytes whatever the batch, the threads and the history lengths of the others.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from retrieval.core.errors import IntegrityError, UsageError
-from retrieval.index.abstract import AbstractIndex, as_vectors
+from retrieval.index.abstract import AbstractIndex, as_vectors, require_finite_scores
+from retrieval.index.exact.index import ExactIndex
+from retrieval.index.pools import Pools, Seen
 from retrieval.index.threads import over_chunks
 from retrieval.recall.kernels import merge_users, scan_users
-from retrieval.recall.pools import Pools, Seen
 
 _DEEPER = 4
 _SMALLEST_ALLOWANCE = 16
@@ -50,6 +52,7 @@ class InterestSearch:
             raise IntegrityError(f"{shapes} do not belong to the index", expected=f"{index.count} items of {index.dimension} dimensions")
         self._largest_norm = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64).max(initial=0.0)))
         self._open_share = 1.0 - float(self.blocked.mean())
+        self._fused = index.search_users(self.blocked, threads) if isinstance(index, ExactIndex) else None
 
     def __call__(self, interests: Float32[np.ndarray, "b k d"], valid: Bool[np.ndarray, "b k"], seen: Seen) -> Pools:
         """The pools of a batch.
@@ -59,6 +62,8 @@ class InterestSearch:
                 so large that scores overflow, or a seen row is no item.
         """
         interests = self._checked(interests, valid, seen)
+        if self._fused is not None:
+            return self._fused(interests, valid, seen, self.n)
         batch = (interests, valid, seen.offsets, seen.items)
         pools = Pools.empty(len(interests), self.n)
         depth = self._first_depths(valid, np.diff(seen.offsets))
@@ -77,8 +82,7 @@ class InterestSearch:
         if seen.items.size and (int(seen.items.min()) < 0 or int(seen.items.max()) >= self.index.count):
             raise IntegrityError("a history holds a row that is no item", expected=f"0 to {self.index.count - 1}")
         searched = as_vectors(np.where(valid[:, :, None], interests, 0).reshape(-1, self.index.dimension), "interests").astype(np.float64)
-        if self._largest_norm * np.linalg.norm(searched, axis=1).max(initial=0.0) > np.finfo(np.float32).max:
-            raise IntegrityError("scores overflow", where="recall", remedy="train the model again: it has diverged")
+        require_finite_scores(self._largest_norm, searched, "interests")
         return searched.reshape(interests.shape)
 
     def _first_depths(self, valid: np.ndarray, seen_counts: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:

@@ -7,7 +7,8 @@ import polars as pl
 
 from retrieval.core.errors import ResourceError
 from retrieval.core.resources import as_resource_error
-from retrieval.recall.pools import Lists, Pools
+from retrieval.index.pools import Pools
+from retrieval.recall.pools import Lists
 
 _ROW_GROUP = 1 << 18
 

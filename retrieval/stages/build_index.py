@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from retrieval.core.artifacts import Artifact, StagedArtifact
 from retrieval.core.errors import IntegrityError
 from retrieval.index.abstract import AbstractIndex
-from retrieval.index.exact import ExactIndex
+from retrieval.index.exact.index import ExactIndex
 from retrieval.index.quality import measure_recall, require_recall
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import build_index, read_index

@@ -12,8 +12,8 @@ from retrieval.evaluation.frontier import frontier
 from retrieval.evaluation.health import interest_health
 from retrieval.evaluation.judgements import GroundTruth, read_truth
 from retrieval.evaluation.tables import read_table
+from retrieval.index.pools import Pools
 from retrieval.recall.lists import lists_over_lambdas
-from retrieval.recall.pools import Pools
 from retrieval.recall.writer import lists_frame
 from retrieval.stages.build_index import load_vectors
 from retrieval.stages.recall import recall_settings

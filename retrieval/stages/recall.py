@@ -14,9 +14,10 @@ from retrieval.core.errors import DataContractError, UsageError
 from retrieval.core.logging import get_logger
 from retrieval.core.progress import progress
 from retrieval.data.dataset import Dataset
+from retrieval.index.pools import Pools, Seen
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.recall.lists import build_lists, mean_overlap
-from retrieval.recall.pools import Lists, Pools, Seen
+from retrieval.recall.pools import Lists
 from retrieval.recall.search import InterestSearch
 from retrieval.recall.settings import RecallSettings
 from retrieval.recall.writer import lists_frame, write_frame

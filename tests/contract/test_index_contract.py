@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
-from retrieval.index.exact import ExactIndex
+from retrieval.index.exact.index import ExactIndex
 from retrieval.index.faiss_library import gpu_count
 from retrieval.index.quality import measure_recall
 from retrieval.index.settings import IndexSettings

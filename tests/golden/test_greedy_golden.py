@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from retrieval.core.errors import UsageError
+from retrieval.index.pools import Pools
 from retrieval.recall.greedy import category_greedy
-from retrieval.recall.pools import Lists, Pools
+from retrieval.recall.pools import Lists
 
 
 def comirec_loop(scores: list[float], categories: list[int], n: int, lambda_: float) -> list[int]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.index.pools import Pools
 from retrieval.recall.greedy import category_greedy
-from retrieval.recall.pools import Pools
 
 USERS, CANDIDATES, LISTED, ITEMS = 4000, 60, 25, 400
 

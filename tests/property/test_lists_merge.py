@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from retrieval.index.pools import Pools, Seen
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import build_index
-from retrieval.recall.pools import Pools, Seen
 from retrieval.recall.search import InterestSearch
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.core.errors import IntegrityError, UsageError
-from retrieval.index.exact import ExactIndex
+from retrieval.index.exact.index import ExactIndex
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import read_index
 
@@ -44,7 +44,7 @@ def test_equals_a_stable_sort(seed, count, queries, dimension, largest, n, threa
 
 
 def test_many_blocks_of_items_and_of_queries_change_nothing():
-    # 1 MiB of scores holds 1,024 items for 256 queries: five blocks of items, three of queries.
+    # 1 MiB holds the products of 1,024 items with 256 queries: five blocks of items, three of queries.
     vectors, asked = whole_numbers(0, 5000, 8, 50), whole_numbers(1, 600, 8, 50)
     small, large = (ExactIndex(vectors, SETTINGS.model_copy(update={"block_mb": size})).search(asked, 20) for size in (1, 64))
     rows, scores = brute_force(vectors, asked, 20)
@@ -64,6 +64,11 @@ def test_a_memory_map_is_searched_without_a_copy(tmp_path):
     index = ExactIndex(mapped, SETTINGS)
     assert np.shares_memory(index.vectors, mapped)
     assert np.array_equal(index.search(mapped[:3], 5).rows, brute_force(np.array(mapped), np.array(mapped[:3]), 5)[0])
+
+
+def test_scores_past_float32_are_refused():
+    with pytest.raises(IntegrityError, match="queries overflow"):
+        ExactIndex(np.full((3, 2), 1e30, np.float32), SETTINGS).search(np.full((1, 2), 1e10, np.float32), 1)
 
 
 def test_vectors_that_are_no_matrix_are_refused():

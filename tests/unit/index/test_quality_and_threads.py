@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from retrieval.core.errors import QualityGateError, UsageError
 from retrieval.index.abstract import Hits
-from retrieval.index.exact import ExactIndex
+from retrieval.index.exact.index import ExactIndex
 from retrieval.index.quality import measure_recall, require_recall
 from retrieval.index.settings import IndexSettings
 from retrieval.index.threads import over_chunks

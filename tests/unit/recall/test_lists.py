@@ -7,8 +7,8 @@ import pytest
 
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import parse_settings
+from retrieval.index.pools import Pools
 from retrieval.recall.lists import LIST_BUILDERS, build_lists, lists_over_lambdas, mean_overlap
-from retrieval.recall.pools import Pools
 from retrieval.recall.settings import RecallSettings
 
 

@@ -8,21 +8,40 @@ import pytest
 
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.index.abstract import AbstractIndex, Hits
-from retrieval.index.exact import ExactIndex
+from retrieval.index.kernels import dot
+from retrieval.index.pools import Pools, Seen
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import build_index
-from retrieval.recall.kernels import dot
-from retrieval.recall.pools import Pools, Seen
 from retrieval.recall.search import InterestSearch
 
 CPU = IndexSettings(device="cpu", threads=1)
 
 
-class SpiedIndex(ExactIndex):
-    """Exact search that remembers how many hits were asked for, and may take only so many."""
+class FloatIndex(AbstractIndex):
+    """Exact in float32, as another library's index is; of equal scores it returns the highest rows."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        super().__init__(CPU, *vectors.shape)
+        self.vectors = vectors
+
+    @property
+    def is_exact(self) -> bool:
+        return True
+
+    def _search(self, queries: np.ndarray, n: int) -> Hits:
+        scores = (queries @ self.vectors.T)[:, ::-1]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+        return Hits(self.count - 1 - order, np.take_along_axis(scores, order, axis=1))
+
+    def write(self, path: Path) -> None:
+        raise NotImplementedError
+
+
+class SpiedIndex(FloatIndex):
+    """Remembers how many hits were asked for, and may take only so many."""
 
     def __init__(self, vectors: np.ndarray, limit: int = 0) -> None:
-        super().__init__(vectors, CPU)
+        super().__init__(vectors)
         self.limit, self.asked = limit, []
 
     @property
@@ -121,21 +140,10 @@ def test_thousands_of_equal_scores_give_the_lowest_rows(factory: str) -> None:
     assert pools.rows.tolist() == [[4000, 3, 4, 5, 6, 7, 8, 9, 10, 11], [4000, 0, 1, 2, 3, 4, 5, 6, 7, 8]]
 
 
-class LastRowsFirst(ExactIndex):
-    """Exact, but of equal scores it returns the highest rows, as another library may."""
-
-    def _search(self, queries: np.ndarray, n: int) -> Hits:
-        scores = (queries @ self.vectors.T)[:, ::-1]
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
-        return Hits(self.count - 1 - order, np.take_along_axis(scores, order, axis=1))
-
-
 @pytest.mark.parametrize("size", [0.0, 1.0])
 def test_which_of_the_equals_an_index_returns_does_not_matter(size: float) -> None:
     vectors = np.full((500, 3), size, dtype=np.float32)
-    pools = InterestSearch(LastRowsFirst(vectors, CPU), vectors, 4)(
-        np.full((1, 2, 3), size, np.float32), np.ones((1, 2), bool), Seen.nothing(1)
-    )
+    pools = InterestSearch(FloatIndex(vectors), vectors, 4)(np.full((1, 2, 3), size, np.float32), np.ones((1, 2), bool), Seen.nothing(1))
     assert pools.rows.tolist() == [[0, 1, 2, 3]]
 
 
@@ -204,6 +212,18 @@ def test_histories_of_either_integer_width_are_understood() -> None:
 def pools_with(vectors: np.ndarray, interests: np.ndarray, seen: Seen | None = None) -> Pools:
     valid = np.ones(interests.shape[:2], dtype=bool)
     return InterestSearch(build_index(vectors, CPU), vectors, 5)(interests, valid, seen or Seen.nothing(len(interests)))
+
+
+def test_our_own_exact_index_is_searched_once_for_all_interests(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, interests, valid = random_case()
+    index = build_index(vectors, IndexSettings(factory="exact", threads=1))
+    monkeypatch.setattr(index, "search", lambda *_: pytest.fail("one search an interest"))
+    histories = [np.arange(user * 10) for user in range(30)]
+    blocked = np.arange(3000) % 3 == 0
+    found = InterestSearch(index, vectors, 40, blocked=blocked)(interests, valid, seen_of(histories))
+    wanted = InterestSearch(build_index(vectors, CPU), vectors, 40, blocked=blocked)(interests, valid, seen_of(histories))
+    for name in ("rows", "scores", "interest"):
+        assert getattr(found, name).tobytes() == getattr(wanted, name).tobytes()
 
 
 def test_refusals() -> None:
