@@ -22,7 +22,7 @@ demo: $(READY) ## Run the whole pipeline on generated data and show where the re
 	@$(RETRIEVAL) run pipelines/sample.toml --workspace workspace
 
 test: $(READY) ## Run the tests (RETRIEVAL_DATA=folder adds the real-data ones)
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY) ## Style, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -5,6 +5,9 @@ from pathlib import Path
 
 # Before torch is imported: a waiting thread that spins takes the core from whoever it waits for.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The files of tests share out the cores; threads of each would only get in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
