@@ -31,7 +31,7 @@ from retrieval.core.staging import staging_folder
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _STAGING = ".staging"
-_LIBRARIES = ("torch", "numpy", "polars", "pyarrow", "faiss-cpu", "faiss-gpu", "numba", "scikit-learn")
+_LIBRARIES = ("torch", "numpy", "polars", "pyarrow", "faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "numba", "scikit-learn")
 
 
 class FileRecord(Settings):

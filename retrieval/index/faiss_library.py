@@ -1,12 +1,30 @@
-"""The FAISS module itself, or one line on why there is none."""
+"""The FAISS module itself, what its build can do, or one line on why there is none."""
 
+import re
 from functools import cache
 from importlib import metadata
 from typing import Any
 
 from retrieval.core.errors import ResourceError
 
-_PACKAGES = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu11")
+# The CPU build, the GPU build and the GPU build with cuVS come from FAISS's own project; others ship the same module, too.
+_BUILDS = re.compile(r"faiss([-_](cpu|gpu|cuda)([-_].*)?)?", re.IGNORECASE)
+_MODULE = "faiss/__init__.py"
+_INSTALL = "pip install multi-interest-retrieval[cpu] (or [gpu] or [cuvs], only one of them)"
+# What a build can hold, and the class that shows it can.
+_KINDS = {
+    "Flat": "IndexFlat",
+    "IVF": "IndexIVFFlat",
+    "SQ8": "IndexIVFScalarQuantizer",
+    "PQ fast-scan": "IndexIVFPQFastScan",
+    "RaBitQ": "IndexIVFRaBitQ",
+    "HNSW": "IndexHNSWFlat",
+    "NSG": "IndexNSGFlat",
+    "OPQ": "OPQMatrix",
+    "refine": "IndexRefineFlat",
+    "Flat and IVF on a GPU": "GpuIndexIVFFlat",
+    "CAGRA on a GPU": "GpuIndexCagra",
+}
 
 
 @cache
@@ -19,23 +37,24 @@ def faiss_library() -> Any:
     installed = installed_packages()
     if len(installed) > 1:
         raise ResourceError(
-            f"{' and '.join(installed)} overwrite each other",
+            f"{' and '.join(installed)} overwrite each other's files",
+            where="faiss",
             expected="one of them",
-            remedy=f"pip uninstall {' '.join(installed)}, then install one",
+            remedy=f"pip uninstall {' '.join(installed)}, then {_INSTALL}",
         )
     try:
         import faiss
-    except ImportError as error:
-        reason = "is not installed" if not installed else f"does not load: {error}"
-        raise ResourceError(
-            f"FAISS {reason}", remedy="pip install multi-interest-retrieval[cpu] (or [gpu], never both), or set index.factory = 'exact'"
-        ) from None
+    # A GPU build without its CUDA libraries, or with files of another build, raises RuntimeError; a broken one anything.
+    except Exception as error:
+        reason = "is not installed" if isinstance(error, ImportError) and not installed else f"does not load: {_first_line(error)}"
+        raise ResourceError(f"FAISS {reason}", remedy=f"{_INSTALL}, or set index.factory = 'exact'") from None
     return faiss
 
 
-def installed_packages() -> list[str]:
-    """The installed distributions that provide the module `faiss`."""
-    return [name for name in _PACKAGES if _is_installed(name)]
+@cache
+def installed_packages() -> tuple[str, ...]:
+    """The installed distributions that provide the module `faiss`, in order of name."""
+    return tuple(sorted({one.metadata["Name"].lower() for one in metadata.distributions() if _provides_faiss(one)}))
 
 
 def gpu_count() -> int:
@@ -44,9 +63,40 @@ def gpu_count() -> int:
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
 
 
-def _is_installed(name: str) -> bool:
+def kinds() -> dict[str, bool]:
+    """Kinds of index by name, and whether this build has them."""
+    faiss = faiss_library()
+    return {name: hasattr(faiss, symbol) for name, symbol in _KINDS.items()}
+
+
+def instructions() -> list[str]:
+    """The instruction sets that the loaded library was compiled for; none for the plain one."""
+    return [name for name in faiss_library().get_compile_options().split() if name.startswith(("AVX", "NEON", "SVE"))]
+
+
+def gpu_fault() -> str:
+    """Why a search on the first GPU fails, empty where it succeeds; a build may hold no code for the GPU that is there."""
+    import numpy as np
+
+    faiss = faiss_library()
+    vectors = np.eye(32, dtype=np.float32)
     try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, faiss.IndexFlatIP(32))
+        index.add(vectors)
+        found = index.search(vectors, 1)[1][:, 0]
+    except RuntimeError as error:
+        return _first_line(error)
+    return "" if np.array_equal(found, np.arange(32)) else "it finds wrong items"
+
+
+def _provides_faiss(distribution: metadata.Distribution) -> bool:
+    name = distribution.metadata["Name"] or ""
+    if _BUILDS.fullmatch(name) is None:
         return False
-    return True
+    # A package that only depends on a build has another's files; one without a list of files is taken at its name.
+    files = distribution.files
+    return files is None or any(str(file) == _MODULE for file in files)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 import importlib
 import platform
 import shutil
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from retrieval import __version__
 from retrieval.core.artifacts import library_versions
 from retrieval.core.errors import RetrievalError
 from retrieval.core.resources import available_threads
-from retrieval.index.faiss_library import gpu_count
+from retrieval.index.faiss_library import gpu_count, gpu_fault, installed_packages, instructions, kinds
 
 _OPTIONAL = {"Jinja2": "report", "plotly": "report", "optuna": "tune"}
 
@@ -53,11 +54,33 @@ def _torch(missing: list[str]) -> dict[str, Any]:
 
 
 def _faiss(missing: list[str]) -> dict[str, Any]:
+    packages = list(installed_packages())
     try:
-        return {"gpus": gpu_count()}
+        gpus = gpu_count()
     except RetrievalError as error:
         missing.append(f"faiss: {error}")
-        return {}
+        return {"packages": packages}
+    missing.extend(_unused_gpus(gpus))
+    has = kinds()
+    return {
+        "packages": packages,
+        "code": instructions(),
+        "gpus": gpus,
+        "has": [name for name, there in has.items() if there],
+        "has_not": [name for name, there in has.items() if not there],
+    }
+
+
+def _unused_gpus(usable: int) -> list[str]:
+    """A line where a GPU lies idle because of the FAISS that is installed."""
+    if usable:
+        fault = gpu_fault()
+        return [f"faiss: a search on the GPU fails: {fault}; pip install -U 'faiss-gpu>=1.14.3', or index.device = 'cpu'"] * bool(fault)
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    names = " ".join(installed_packages())
+    return [f"faiss: this build uses no GPU: pip uninstall {names}, then pip install 'multi-interest-retrieval[gpu]'"]
 
 
 def _extras() -> list[str]:

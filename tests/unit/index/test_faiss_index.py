@@ -129,29 +129,6 @@ def test_a_file_that_cannot_be_written_is_a_resource_error(tmp_path):
         build_index(VECTORS, settings_for("Flat")).write(tmp_path / "no" / "folder" / "index.faiss")
 
 
-@pytest.fixture
-def fresh_library():
-    faiss_library.faiss_library.cache_clear()
-    yield
-    faiss_library.faiss_library.cache_clear()
-
-
-@pytest.mark.usefixtures("fresh_library")
-def test_two_builds_of_faiss_over_each_other_are_named(monkeypatch):
-    monkeypatch.setattr(faiss_library, "_is_installed", lambda name: name in {"faiss-cpu", "faiss-gpu"})
-    with pytest.raises(ResourceError, match=r"faiss-cpu and faiss-gpu overwrite each other.*pip uninstall"):
-        faiss_library.faiss_library()
-
-
-@pytest.mark.usefixtures("fresh_library")
-@pytest.mark.parametrize(("installed", "reason"), [([], "is not installed"), (["faiss-cpu"], "does not load")])
-def test_a_faiss_that_is_missing_or_broken_is_a_resource_error(monkeypatch, installed, reason):
-    monkeypatch.setattr(faiss_library, "installed_packages", lambda: installed)
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ResourceError, match=f"FAISS {reason}.*index.factory = 'exact'"):
-        faiss_library.faiss_library()
-
-
 def test_exact_search_needs_no_faiss(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "faiss", None)
     faiss_library.faiss_library.cache_clear()
