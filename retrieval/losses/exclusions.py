@@ -40,10 +40,7 @@ class Exclusions:
         self.rows, self.positive_rows, self.known = rows, positive_rows, known
         if known is not None:
             # Stable, so that the places of an item stay in order.
-            self._sorted, places = known.rows.sort(dim=1, stable=True)
-            # Compared for every score: narrow numbers are half of the time.
-            self._places = places.to(torch.int16 if known.rows.shape[1] < torch.iinfo(torch.int16).max else torch.int32)
-            self._seen = known.seen.to(self._places.dtype)
+            self._sorted, self._places = known.rows.sort(dim=1, stable=True)
 
     def __call__(self, examples: slice, classes: slice) -> Bool[Tensor, "p m"]:
         """True where a class of the block does not compete with an example of the block."""
@@ -53,7 +50,7 @@ class Exclusions:
 
     def _occur(self, known: KnownItems, examples: slice, rows: Int[Tensor, " m"]) -> Bool[Tensor, "p m"]:
         users, mine = torch.unique(known.owner[examples], return_inverse=True)
-        seen = self._seen[examples, None]
+        seen = known.seen[examples, None]
         if known.side == "past":
             return torch.lt(self._first(users, rows)[mine], seen)
         if known.side == "future":
@@ -71,3 +68,27 @@ class Exclusions:
         window, wanted = self._sorted[users], rows.expand(len(users), -1).contiguous()
         places = (torch.searchsorted(window, wanted, right=True) - 1).clamp(min=0)
         return self._places[users].gather(1, places).masked_fill_(window.gather(1, places) != wanted, -1)
+
+
+class CatalogExclusions:
+    """The same where the classes are the whole catalog, an item its own class: what is known is marked, and nothing looked up."""
+
+    def __init__(self, positive_rows: Int[Tensor, " P"], known: KnownItems) -> None:
+        self.positive_rows, self.known = positive_rows, known
+
+    def __call__(self, examples: slice, classes: slice) -> Bool[Tensor, "p m"]:
+        """True where an item of the block does not compete with an example of the block."""
+        rows = torch.cat([self._known(examples), self.positive_rows[examples, None]], dim=1)
+        count = classes.stop - classes.start
+        outside = (rows < classes.start) | (rows >= classes.stop)
+        # One column more takes the marks of what lies outside the block.
+        marks = torch.zeros(len(rows), count + 1, dtype=torch.bool, device=rows.device)
+        return marks.scatter_(1, (rows - classes.start).masked_fill_(outside, count), True)[:, :count]
+
+    def _known(self, examples: slice) -> Int[Tensor, "p L"]:
+        """The items that are left out for some examples, `NOTHING` where a place of the window is none of them."""
+        rows, seen = self.known.rows[self.known.owner[examples]], self.known.seen[examples, None]
+        if self.known.side == "window":
+            return rows
+        places = torch.arange(rows.shape[1], device=rows.device)
+        return rows.masked_fill_(places >= seen if self.known.side == "past" else places < seen, NOTHING)

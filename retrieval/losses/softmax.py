@@ -9,7 +9,7 @@ from torch import Tensor
 from retrieval.losses.abstract import AbstractLoss, Competitors, Examples
 from retrieval.losses.blocked import blocked_loss
 from retrieval.losses.cross_entropy import Blocks, Classes, cross_entropy
-from retrieval.losses.exclusions import Exclusions
+from retrieval.losses.exclusions import CatalogExclusions
 from retrieval.losses.hard_negatives import HardSoftmax
 from retrieval.losses.readouts import READOUTS, pooled_scores
 from retrieval.losses.sampled import exclusions
@@ -28,10 +28,8 @@ class FullSoftmax(AbstractLoss):
         classes = Classes(competitors.vectors, None, None, contain_positives=True)
         if competitors.known is not None:
             # An example may know its positive already, where items come again: it competes as a class of its own.
-            every = torch.arange(len(competitors.vectors), device=own.device)
-            classes = Classes(
-                competitors.vectors, None, Exclusions(every, examples.positive_rows, competitors.known), contain_positives=False
-            )
+            excluded = CatalogExclusions(examples.positive_rows, competitors.known)
+            classes = Classes(competitors.vectors, None, excluded, contain_positives=False)
         return cross_entropy(queries, own, classes, examples.weights, Blocks(self.settings.block_elements, compute))
 
 

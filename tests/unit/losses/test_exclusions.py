@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.losses.abstract import Competitors, Examples
-from retrieval.losses.exclusions import NOTHING, Exclusions, KnownItems, Side
+from retrieval.losses.exclusions import NOTHING, CatalogExclusions, Exclusions, KnownItems, Side
 from retrieval.losses.readouts import Queries
 from retrieval.losses.settings import LossSettings
 from retrieval.losses.table import LOSSES
@@ -37,6 +37,11 @@ def test_blocks_equal_the_whole_matrix(seed: int, p: int, m: int, side: Side | N
     cuts = [slice(start, start + step) for start in range(0, max(p, m), step)]
     found = torch.cat([torch.cat([exclusions(examples, classes) for classes in cuts], dim=1) for examples in cuts])
     assert torch.equal(found, expected)
+    if side is not None:
+        # Of a whole catalog of 12, by blocks that do not divide it.
+        marked, every = CatalogExclusions(positives, exclusions.known), Exclusions(torch.arange(12), positives, exclusions.known)
+        for classes in (slice(0, 7), slice(7, 12)):
+            assert torch.equal(marked(slice(0, p), classes), every(slice(0, p), classes))
 
 
 @pytest.mark.parametrize("side", ["past", "future", "window"])
