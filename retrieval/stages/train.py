@@ -161,7 +161,7 @@ def training_run(
     model, events = model.to(device), _targeted(events, recipe).to(device)
     if model.prior is not None:
         model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
-    examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed)
+    examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed, recipe.train.steps)
     objective = Objective(model, events, recipe.train.loss, compute, recipe.seed, examples, world)
     validator = _validator(beginning, device, world)
     return TrainingRun(model, examples, objective, recipe.train, validator, checkpoints, recipe.seed, world=world)

@@ -159,15 +159,19 @@ class Windows:
 
 
 class AbstractExamples(abc.ABC):
-    """batch(step) -> Windows, the same for the same seed and step."""
+    """batch(step) -> Windows, the same for the same seed and step.
+
+    `steps` are those of the whole training, of which `horizon_from` is a share.
+    """
 
     @property
     @abc.abstractmethod
     def least_history(self) -> int | None:
         """Every position of a window with so many events is an example; None: only its end is."""
 
-    def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int) -> None:
+    def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int, steps: int = 0) -> None:
         self.events, self.length, self.settings, self.seed = events, length, settings, seed
+        self._first_far_step = round(settings.horizon_from * steps)
         self.batch_size = settings.batch_size
         self.n_targets = events.n_targets()
         self.users = torch.nonzero(self.n_targets > 0).flatten()
@@ -191,6 +195,10 @@ class AbstractExamples(abc.ABC):
     def batch(self, step: int) -> Windows:
         """The windows of a step."""
 
+    def _horizon(self, step: int) -> int:
+        """How many events the target of a position may be away."""
+        return self.settings.horizon if step >= self._first_far_step else 1
+
     def _generator(self, *parts: int | str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, *parts))
 
@@ -207,8 +215,8 @@ class Prefixes(AbstractExamples):
     def least_history(self) -> int | None:
         return min(self.settings.least_history, self.length)
 
-    def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int) -> None:
-        super().__init__(events, length, settings, seed)
+    def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int, steps: int = 0) -> None:
+        super().__init__(events, length, settings, seed, steps)
         windows = (self.n_targets[self.users] + length - 1) // length
         self.owners = torch.repeat_interleave(self.users, windows)
         self._order = lru_cache(maxsize=2)(self._draw_order)
@@ -222,7 +230,7 @@ class Prefixes(AbstractExamples):
         draw = torch.rand(len(owners), generator=self._generator("starts", step), dtype=torch.float64)
         offset = oldest + ((draw * (places + 1 + 2 * half)).long() - half).clamp(min=0).minimum(places)
         start = self.events.start[owners] + offset
-        return Windows(start, start + targets.clamp(max=self.length), self.events.start[owners] + targets, self.settings.horizon_at(step))
+        return Windows(start, start + targets.clamp(max=self.length), self.events.start[owners] + targets, self._horizon(step))
 
     def _positions(self, step: int) -> Tensor:
         first, total = step * self.batch_size, len(self.owners)
@@ -265,5 +273,5 @@ class RandomCut(AbstractExamples):
             torch.maximum(self.events.start[owners], end - self.length),
             end,
             self.events.start[owners] + last,
-            self.settings.horizon_at(step),
+            self._horizon(step),
         )

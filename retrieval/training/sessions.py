@@ -29,8 +29,8 @@ class SessionParallel(AbstractExamples):
 
     least_history = 1
 
-    def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int) -> None:
-        super().__init__(events, length, settings, seed)
+    def __init__(self, events: TrainingEvents, length: int, settings: ExampleSettings, seed: int, steps: int = 0) -> None:
+        super().__init__(events, length, settings, seed, steps)
         total = int((events.count[self.users] - 1).sum())
         self.slots = min(self.batch_size, total)
         self.piece = total // self.slots
@@ -55,7 +55,7 @@ class SessionParallel(AbstractExamples):
         first, owners = (self.events.start[users] + read)[slot, moment], users[slot, moment]
         last = self.events.start[owners] + self.events.count[owners] - 1
         slots = self._slots(slot, begins[slot, moment] | (number == 0))
-        return Windows(first, first + _until_next(slot, moment, len(moments)), last, self.settings.horizon_at(step), slots)
+        return Windows(first, first + _until_next(slot, moment, len(moments)), last, self._horizon(step), slots)
 
     def _slots(self, slot: Int[Tensor, " B"], fresh: Tensor) -> Slots:
         last = torch.ones_like(fresh)

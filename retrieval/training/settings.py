@@ -43,16 +43,12 @@ class ExampleSettings(Settings):
     horizon: int = Field(1, ge=1)
     """The target of a position is drawn from so many events that follow it; 1 is the next one. Where lists are judged
     by what a user does over weeks, the next event alone is too narrow a lesson."""
-    horizon_from: int = Field(0, ge=0)
-    """The step from which on the targets lie within `horizon`; before it they are the next events. What comes next is the
-    sharper teacher of what items are, so the best lists come from learning that first and the horizon afterwards."""
+    horizon_from: float = Field(0.0, ge=0, le=1)
+    """The share of the training's steps after which the targets lie within `horizon`; before, they are the next events. What
+    comes next is the sharper teacher of what items are, so it is learned first."""
     newest: float = Field(0.0, ge=0)
     """`prefixes`: only events of so much time before the end of training are targets, in seconds or the log's own unit;
     histories reach back as far as ever. 0 takes all. What a warm start has to learn is what is new."""
-
-    def horizon_at(self, step: int) -> int:
-        """Of the targets of a step."""
-        return self.horizon if step >= self.horizon_from else 1
 
     @model_validator(mode="after")
     def _times_are_heeded(self) -> "ExampleSettings":

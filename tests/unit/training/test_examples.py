@@ -105,10 +105,10 @@ def test_targets_may_lie_anywhere_up_to_the_users_last_training_event() -> None:
         assert windows.horizon == 5
 
 
-def test_before_the_step_that_is_named_the_next_event_is_the_target() -> None:
-    events, settings = events_of([30, 40, 60], [30, 40, 60]), ExampleSettings(batch_size=4, horizon=5, horizon_from=3)
+def test_up_to_a_share_of_the_steps_the_next_event_is_the_target() -> None:
+    events, settings = events_of([30, 40, 60], [30, 40, 60]), ExampleSettings(batch_size=4, horizon=5, horizon_from=0.6)
     for name in sorted(EXAMPLES):
-        examples = EXAMPLES[name](events, 8, settings, 1)
+        examples = EXAMPLES[name](events, 8, settings, 1, steps=5)
         assert [examples.batch(step).horizon for step in range(5)] == [1, 1, 1, 5, 5]
 
 
