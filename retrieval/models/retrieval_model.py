@@ -25,6 +25,11 @@ class AbstractRetrievalModel(nn.Module, abc.ABC):
 
     history: int
 
+    @property
+    @abc.abstractmethod
+    def columns(self) -> dict[str, int]:
+        """What a scored vector consists of, in order: a name and the number of its dimensions."""
+
     @abc.abstractmethod
     def interests(self, histories: Histories) -> Interests:
         """The interests of B users."""
@@ -79,6 +84,11 @@ class RetrievalModel(AbstractRetrievalModel):
     def per_item(self) -> frozenset[str]:
         """The names of what is learned for each item, a row each; what else is learned fits any catalog."""
         return frozenset(f"items.{name}" for name in self.items.per_item)
+
+    @property
+    def columns(self) -> dict[str, int]:
+        further = {"interest log weight": self.encoder.weighted, "item prior": self.prior is not None}
+        return {"encoder": self.settings.dimension, **{name: 1 for name, present in further.items() if present}}
 
     def interests(self, histories: Histories) -> Interests:
         return self._similar(self.encoder(self._events(histories), histories))
@@ -161,6 +171,10 @@ class PopularModel(AbstractRetrievalModel):
     def fit(self, counts: Int[Tensor, " N"]) -> None:
         """Take the event counts of the items as their scores."""
         self.counts.copy_(counts)
+
+    @property
+    def columns(self) -> dict[str, int]:
+        return {"events": 1}
 
     def interests(self, histories: Histories) -> Interests:
         ones = self.counts.new_ones(len(histories.items), 1, 1)

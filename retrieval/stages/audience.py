@@ -1,5 +1,7 @@
 """Whom lists are made for."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +15,39 @@ from retrieval.core.settings import Settings
 from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
 from retrieval.evaluation.tables import as_ids, read_table
-from retrieval.stages.encode import Audience, everyone, held_out
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Users to make lists for: rows, how many of their events are visible, and which part of the split they stand for."""
+
+    users: Rows
+    visible: Rows
+    parts: NDArray[np.str_]
+    at_the_cut: bool = False
+    """Whether they are seen as they looked before their hidden targets."""
+
+    def pieces(self, size: int) -> Iterator["Audience"]:
+        """The same users in order, `size` at a time."""
+        for first in range(0, len(self.users), size):
+            part = slice(first, first + size)
+            yield Audience(self.users[part], self.visible[part], self.parts[part], self.at_the_cut)
+
+
+def everyone(dataset: Dataset) -> Audience:
+    """All users, with all of their events."""
+    return _whole(np.arange(dataset.sequences.n_users), dataset)
+
+
+def held_out(dataset: Dataset) -> Audience:
+    """The users with hidden targets, as they look at the cut; a user of both parts stands for the test part."""
+    split = dataset.split
+    test, valid = split.test_end > split.test_start, split.valid_end > split.valid_start
+    users = np.flatnonzero(test | valid)
+    visible = np.where(test[users], split.test_start[users], split.valid_start[users])
+    return Audience(users, visible, np.where(test[users], "test", "valid"), at_the_cut=True)
 
 
 class Scope(Settings):
@@ -45,7 +79,7 @@ class Scope(Settings):
             return _listed(Path(self.path), dataset)
         if self.who == "row":
             visible = dataset.split.test_start if self.at_the_cut else dataset.sequences.lengths
-            return Audience(np.array([self.row]), visible[[self.row]], np.array(["row"]))
+            return Audience(np.array([self.row]), visible[[self.row]], np.array(["row"]), self.at_the_cut)
         return everyone(dataset) if self.who == "all" else held_out(dataset)
 
 
@@ -59,7 +93,7 @@ def _listed(path: Path, dataset: Dataset) -> Audience:
     return _whole(np.unique(rows), dataset)
 
 
-def _whole(rows: NDArray[np.int64], dataset: Dataset) -> Audience:
+def _whole(rows: Rows, dataset: Dataset) -> Audience:
     return Audience(rows, dataset.sequences.lengths[rows], np.full(len(rows), "all"))
 
 

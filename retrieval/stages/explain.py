@@ -37,11 +37,11 @@ def explain_row(pipeline: "Pipeline", row: int, top: int, *, at_the_cut: bool) -
     An event drives an item if the interest that brought the item draws on the event: the drivers are the events with the
     largest routing weight times inner product with the item. `at_the_cut` hides the user's test events.
     """
-    serving = Serving(pipeline.recipe, pipeline.dataset, pipeline.model, pipeline.vectors, pipeline.index)
+    serving = Serving(pipeline.recipe, pipeline.dataset, pipeline.users, pipeline.vectors, pipeline.index)
     audience = Scope(who="row", row=row, at_the_cut=at_the_cut).audience(pipeline.dataset)
     served = next(Server(serving).batches(audience, diagnostics=False))
     vectors = load_vectors(pipeline.vectors)
-    history = served.encoded.items[-pipeline.model.history :]
+    history = served.encoded.items[-pipeline.users.history :]
     return {
         "user": pipeline.dataset.users["user_id"][row],
         "events": int(served.encoded.offsets[-1]),

@@ -12,11 +12,12 @@ from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.stages import build_index, embed, evaluate, prepare, recall, train
-from retrieval.stages.audience import Scope
+from retrieval.stages.audience import Scope, everyone, held_out
 from retrieval.stages.crew import crew
-from retrieval.stages.encode import encode, everyone, held_out
+from retrieval.stages.encode import EncodedHistories
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.recipe import Recipe, baseline_recipes
+from retrieval.stages.user_vectors import AbstractUserVectors
 from retrieval.stages.warm_start import find_start, identity_of
 from retrieval.training.checkpoints import TrainingState
 from retrieval.training.distributed import ALONE, World
@@ -73,6 +74,11 @@ class Pipeline:
         return train.open_model(self.model_artifact, self.recipe, self.dataset.catalog.n_items)
 
     @cached_property
+    def users(self) -> AbstractUserVectors:
+        """What answers for users."""
+        return EncodedHistories(self.model, self.dataset)
+
+    @cached_property
     def vectors(self) -> Artifact:
         return self._ensure("embed", "vectors", {}, {"model": self.model_artifact.id}, self._write_vectors)
 
@@ -122,7 +128,7 @@ class Pipeline:
         build_index.write_index(build_index.index_settings(self.recipe), self.vectors, self._queries(), staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
-        serving = recall.Serving(self.recipe, self.dataset, self.model, self.vectors, index)
+        serving = recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index)
         recall.write_candidates(serving, scope, staged)
 
     def _write_measurements(self, candidates: Artifact, staged: StagedArtifact) -> None:
@@ -136,7 +142,7 @@ class Pipeline:
         """The interests of some held-out users, or of any where nobody is held out: the queries that the index is judged by."""
         audience = held_out(self.dataset)
         audience = audience if len(audience.users) else everyone(self.dataset)
-        batch = next(encode(self.model, self.dataset, audience, _INDEX_QUERIES))
+        batch = next(self.users.batches(audience, _INDEX_QUERIES))
         return batch.vectors[batch.valid]
 
     def _ensure(

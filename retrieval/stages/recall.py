@@ -15,18 +15,16 @@ from retrieval.core.logging import get_logger
 from retrieval.core.progress import progress
 from retrieval.data.dataset import Dataset
 from retrieval.index.pools import Pools, Seen
-from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.recall.lists import build_lists, mean_overlap
 from retrieval.recall.pools import Lists
 from retrieval.recall.search import InterestSearch
 from retrieval.recall.settings import RecallSettings
 from retrieval.recall.writer import lists_frame, write_frame
-from retrieval.stages.audience import Scope
+from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import index_settings, load_vectors, open_index
-from retrieval.stages.encode import Audience, EncodedUsers, encode, routing_entropy
 from retrieval.stages.recipe import Recipe
+from retrieval.stages.user_vectors import PART_USERS, AbstractUserVectors, EncodedUsers, routing_entropy, vectors_frame
 
-_PART_USERS = 65_536
 _OVERLAP_AT = 20
 log = get_logger("recall")
 
@@ -37,7 +35,7 @@ class Serving:
 
     recipe: Recipe
     dataset: Dataset
-    model: AbstractRetrievalModel
+    users: AbstractUserVectors
     vectors: Artifact
     index: Artifact
 
@@ -80,7 +78,7 @@ def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> 
     filled: list[NDArray[np.int64]] = []
     with progress("recall", len(audience.users)) as bar:
         # Parts are cut by users and not by batches, so that a file holds the same users whatever batch_users is.
-        for number, piece in enumerate(audience.pieces(_PART_USERS)):
+        for number, piece in enumerate(audience.pieces(PART_USERS)):
             part = list(server.batches(piece, diagnostics=diagnostics))
             _write_part(serving, part, number, staged, diagnostics=diagnostics)
             filled += [(batch.lists.rows >= 0).sum(axis=1) for batch in part]
@@ -118,7 +116,7 @@ class Server:
     def batches(self, audience: Audience, *, diagnostics: bool) -> Iterator[ServedUsers]:
         """Lists for the users of an audience, `batch_users` at a time; with diagnostics also the overlap of their interests."""
         serving, settings = self.serving, self.settings
-        for encoded in encode(serving.model, serving.dataset, audience, settings.batch_users):
+        for encoded in serving.users.batches(audience, settings.batch_users):
             seen = Seen(encoded.offsets, encoded.items) if settings.filter_seen else Seen.nothing(len(encoded.vectors))
             pools = _with_popular(self.search(encoded.vectors, encoded.valid, seen), encoded, self.popular)
             lists = build_lists(pools, serving.dataset.catalog.primary_category, settings)
@@ -197,16 +195,10 @@ def _write(staged: StagedArtifact, kind: str, number: int, frames: list[pl.DataF
 
 
 def _interests_frame(names: pl.Series, encoded: EncodedUsers) -> pl.DataFrame:
-    owner, interest = np.nonzero(encoded.valid)
-    entropy = np.zeros(encoded.valid.shape, np.float32) if encoded.routing is None else routing_entropy(encoded.routing)
-    return pl.DataFrame(
-        {
-            "user_id": names.gather(owner),
-            "interest": interest.astype(np.int32),
-            "vector": pl.Series(encoded.vectors[owner, interest], dtype=pl.Array(pl.Float32, encoded.vectors.shape[2])),
-            "routing_entropy": entropy[owner, interest],
-        }
-    )
+    frame = vectors_frame(names, encoded)
+    if encoded.routing is None:
+        return frame.with_columns(routing_entropy=pl.lit(None, pl.Float32))
+    return frame.with_columns(routing_entropy=routing_entropy(encoded.routing)[encoded.valid])
 
 
 def _users_frame(names: pl.Series, batch: ServedUsers) -> pl.DataFrame:
