@@ -102,8 +102,8 @@ def test_frontier_is_the_evaluation_at_every_weight():
     items = pl.DataFrame({"item_id": ["a", "b", "c"], "categories": [["x"], ["x"], ["y"]], "events": [3, 2, 1]})
     alike = pl.DataFrame({"user_id": [1, 1, 2, 2], "item_id": ["a", "b", "a", "b"], "rank": [1, 2, 1, 2]})
     mixed = pl.DataFrame({"user_id": [1, 1, 2, 2], "item_id": ["a", "c", "a", "c"], "rank": [1, 2, 1, 2]})
-    points = frontier(iter([(0.5, mixed), (0.0, alike)]), truth, items, SETTINGS)
-    assert [point.weight for point in points] == [0.5, 0.0]
+    points = frontier(iter([("mmr", 0.5, mixed), ("dpp", 0.0, alike)]), truth, items, SETTINGS)
+    assert [(point.builder, point.weight) for point in points] == [("mmr", 0.5), ("dpp", 0.0)]
     assert [point.metrics["recall@2"].mean for point in points] == [0.5, 1.0]
     assert [point.metrics["diversity@2"].mean for point in points] == [1.0, 0.0]
     assert points[0].metrics == evaluate(mixed, truth, items, SETTINGS).summary.metrics
