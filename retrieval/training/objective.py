@@ -90,7 +90,8 @@ class Objective:
         """The same loss as up to `count` summands, each of a part of the windows and with a graph of its own.
 
         Targets, weights and negatives are those of all windows, so that the gradients add up to those of the whole;
-        with several processes, those of all of them do.
+        with several processes, those of all of them do. States that are carried do not mind where a cut goes: of a slot's
+        windows only the first goes on from the slot, only the last leaves its state there, and what lies between is fresh.
         """
         windows = windows.to(self.events.items.device)
         whole = self._planned(windows, step, least_history)
