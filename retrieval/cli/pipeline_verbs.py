@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -43,12 +43,43 @@ def train(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides:
     _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.model_artifact)
 
 
-def embed(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
-    """Write the item vectors of the trained model.
+def embed(
+    recipe: RecipePath,
+    workspace: WorkspaceOption = WORKSPACE,
+    overrides: SetOption = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the vectors of items and users as files for others into this folder.")
+    ] = None,
+    users: Annotated[
+        str,
+        typer.Option(
+            metavar="all|held-out|none|FILE",
+            help="Whose vectors to export beside the items': everyone's, those of the split's held-out users as they looked at the"
+            " cut, or of the users in a file (an id a line, or a column user_id in CSV or parquet).",
+        ),
+    ] = "all",
+    file_format: Annotated[Literal["parquet", "npy"], typer.Option("--format", help="npy has the ids in parquet beside it.")] = "parquet",
+    shard_rows: Annotated[int, typer.Option(min=1, help="Vectors in an exported file, at most.")] = 250_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the item vectors that the index is built from; --export writes them and the users' as files.
 
-    Example: retrieval embed pipelines/sample.toml
+    The inner product of an item's vector with a user's is the score that is served. An export that was killed goes on
+    where it was.
+
+    Example: retrieval embed pipelines/sample.toml --export vectors --format npy
     """
-    _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.vectors)
+    if export is None:
+        if users != "all":
+            raise UsageError("--users says whose vectors to export", remedy="add --export FOLDER")
+        return _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.vectors)
+    from retrieval.stages.audience import Scope
+    from retrieval.stages.export import ExportSettings
+
+    named = {"all": Scope(who="all"), "held-out": Scope(who="held-out"), "none": None}
+    scope = named[users] if users in named else Scope.of_file(Path(users))
+    settings = ExportSettings(users=scope, format=file_format, shard_rows=shard_rows)
+    return _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.export(export, settings))
 
 
 def build_index(

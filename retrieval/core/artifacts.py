@@ -14,8 +14,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,8 @@ class Artifact:
 class StagedArtifact:
     """An artifact being written. `path(name)` promises a file; `summary` goes into the manifest."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, scratch: Callable[[], Path] | None = None) -> None:
+        self.folder, self._scratch = folder, scratch
         self.summary: dict[str, Any] = {}
         self._plan: list[str] = []
 
@@ -122,6 +122,12 @@ class StagedArtifact:
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
+
+    def scratch(self) -> Path:
+        """A directory beside it for finished work that outlives the process, gone once the artifact is committed."""
+        if self._scratch is None:
+            raise TypeError("nothing outlives a part of an artifact but the part itself")
+        return self._scratch()
 
     def records(self) -> dict[str, FileRecord]:
         """Hash and fsync every promised file. Raises IntegrityError when one was not written."""
@@ -163,8 +169,12 @@ class Workspace:
         return sorted(paths, key=lambda path: ((path / MANIFEST).stat().st_mtime_ns, path.name))
 
     @contextlib.contextmanager
-    def create(self, kind: str, artifact_id: str, *, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Iterator[StagedArtifact]:
-        """Stage an artifact; leaving the block commits it, an exception removes every trace of it.
+    def create(
+        self, kind: str, artifact_id: str, *, settings: Mapping[str, Any], inputs: Mapping[str, str], target: Path | None = None
+    ) -> Iterator[StagedArtifact]:
+        """Stage an artifact; leaving the block commits it, an exception removes every trace of it but its scratch space.
+
+        target: where it goes in place of its own directory of the workspace; on the same file system.
 
         Two processes may create the same id: ids are functions of settings and inputs, so the first rename wins
         and the second process drops its own copy.
@@ -176,7 +186,7 @@ class Workspace:
         _make_folder(self.root / _STAGING, self.root)
         try:
             with staging_folder(self.root / _STAGING, f"{kind}-{artifact_id}", leftovers="") as folder:
-                staged = StagedArtifact(folder)
+                staged = StagedArtifact(folder, partial(self.scratch, kind, artifact_id))
                 with measured() as usage:
                     yield staged
                 manifest = Manifest(
@@ -197,7 +207,7 @@ class Workspace:
                     status="complete",
                 )
                 write_text_durably(folder / MANIFEST, manifest.model_dump_json(indent=2))
-                _commit(folder, self._path(kind, artifact_id))
+                _commit(folder, target or self._path(kind, artifact_id))
         except BaseException as error:
             resource_error = as_resource_error(error, self.root)
             if resource_error is not None and not isinstance(error, ResourceError):
@@ -213,6 +223,12 @@ class Workspace:
     def drop_scratch(self, kind: str, artifact_id: str) -> None:
         """Remove what `scratch` gave, if it is there."""
         shutil.rmtree(self.root / _STAGING / f"{kind}-{artifact_id}", ignore_errors=True)
+
+    def drop_staging(self) -> None:
+        """Remove the space for work in progress where nothing is in progress: in somebody else's folder nothing is left behind."""
+        staging = self.root / _STAGING
+        if staging.is_dir() and all(path.suffix == ".lock" for path in staging.iterdir()):
+            shutil.rmtree(staging, ignore_errors=True)
 
     def _path(self, kind: str, artifact_id: str) -> Path:
         if not (kind + artifact_id).replace("-", "").replace("_", "").isalnum():
@@ -278,6 +294,11 @@ def _record(path: Path) -> FileRecord:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         os.fsync(stream.fileno())
     return FileRecord(sha256=digest, size=path.stat().st_size)
+
+
+def is_intact(path: Path, record: FileRecord) -> bool:
+    """Whether a file is what its record says."""
+    return path.is_file() and sha256_of(path) == record.sha256
 
 
 def _verify(path: Path, record: FileRecord) -> None:

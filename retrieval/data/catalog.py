@@ -57,6 +57,15 @@ class Catalog:
         codes = first.replace_strict(self.category_names, range(len(self.category_names)), default=-1, return_dtype=pl.Int32)
         return codes.to_numpy().astype(np.int32, copy=False)
 
+    @cached_property
+    def category_codes(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The codes of every item's categories, each once: offsets int64 [N+1], codes int32 [E]."""
+        names = self.frame["categories"].list.drop_nulls().list.unique(maintain_order=True)
+        offsets = np.concatenate([[0], np.cumsum(names.list.len().fill_null(0).to_numpy(), dtype=np.int64)])
+        flat = names.explode(empty_as_null=False).drop_nulls()
+        codes = flat.replace_strict(self.category_names, range(len(self.category_names)), return_dtype=pl.Int32)
+        return offsets, codes.to_numpy().astype(np.int32, copy=False)
+
     @property
     def events(self) -> NDArray[np.int64]:
         """Training events of every item, int64 [N]."""

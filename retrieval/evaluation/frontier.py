@@ -1,4 +1,4 @@
-"""The trade between accuracy and diversity: lists built with several weights of the category term, measured alike."""
+"""The trade between accuracy and diversity: lists built in several ways and at several weights, measured alike."""
 
 from collections.abc import Iterable
 
@@ -12,20 +12,25 @@ from retrieval.evaluation.settings import EvaluationSettings
 
 
 class FrontierPoint(Settings):
-    """What the lists built with one weight (lambda) score: every metric of `evaluate`, such as "recall@50"."""
+    """What the lists of one builder at one weight (lambda) score: every metric of `evaluate`, such as "recall@50"."""
 
+    builder: str = "category_greedy"
     weight: float
     metrics: dict[str, Interval]
 
 
 def frontier(
-    lists: Iterable[tuple[float, pl.DataFrame]], truth: GroundTruth, items: pl.DataFrame, settings: EvaluationSettings
+    lists: Iterable[tuple[str, float, pl.DataFrame]], truth: GroundTruth, items: pl.DataFrame, settings: EvaluationSettings
 ) -> list[FrontierPoint]:
-    """Measure one table of candidates a weight, in the order given; only one table need be in memory at a time.
+    """Measure one table of candidates a builder and weight, in the order given; only one table need be in memory at a time.
 
-    `lists`: (lambda, columns user_id, item_id and rank or score). `items`: item_id, categories, events, as in `evaluate`.
+    `lists`: (builder, lambda, columns user_id, item_id and rank or score). `items`: item_id, categories, events, as in
+    `evaluate`.
 
     Raises:
         DataContractError: a table breaks its contract.
     """
-    return [FrontierPoint(weight=weight, metrics=evaluate(table, truth, items, settings).summary.metrics) for weight, table in lists]
+    return [
+        FrontierPoint(builder=builder, weight=weight, metrics=evaluate(table, truth, items, settings).summary.metrics)
+        for builder, weight, table in lists
+    ]

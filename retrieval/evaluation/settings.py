@@ -18,9 +18,9 @@ class EvaluationSettings(Settings):
     """Cut-offs, intervals, and what to compare with.
 
     `cutoffs`: list lengths n. `resamples`, `confidence`, `seed`: of the bootstrap over users. `primary`: the metric
-    that decides, such as "recall@50". `frontier_lambdas`: weights of the list builder's category term at which
-    recall and diversity are traded. `baselines`: systems every report stands beside; names are checked by the stage
-    that builds them.
+    that decides, such as "recall@50". `frontier_builders`: list builders whose recall and diversity are traded, besides
+    the run's own, each at the weights `frontier_lambdas`; names are checked by the recipe. `baselines`: systems every
+    report stands beside; names are checked by the stage that builds them.
     """
 
     cutoffs: tuple[Cutoff, ...] = Field((10, 20, 50), min_length=1)
@@ -28,6 +28,7 @@ class EvaluationSettings(Settings):
     confidence: float = Field(0.95, gt=0.0, lt=1.0)
     seed: int = Field(0, ge=0)
     primary: str = "recall@50"
+    frontier_builders: tuple[str, ...] = ("category_greedy",)
     frontier_lambdas: tuple[Lambda, ...] = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
     baselines: tuple[str, ...] = BASELINES
 

@@ -29,10 +29,13 @@ ENCODERS = Table(
 )
 
 
-def build_model(settings: ModelSettings, n_items: int, seed: int) -> AbstractRetrievalModel:
-    """A model with weights drawn from `seed`; the global generator is left as it was."""
+def build_model(settings: ModelSettings, n_items: int, seed: int, held: slice | None = None) -> AbstractRetrievalModel:
+    """A model with weights drawn from `seed`; the global generator is left as it was.
+
+    `held` are the rows of the item table that it is to hold, None is all: their weights, and all others, are the same.
+    """
     if isinstance(settings, PopularSettings):
         return PopularModel(n_items, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        return RetrievalModel(ItemTower(n_items, settings.dimension), ENCODERS[settings.name](settings), settings)
+        return RetrievalModel(ItemTower(n_items, settings.dimension, held), ENCODERS[settings.name](settings), settings)

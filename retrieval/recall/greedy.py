@@ -20,9 +20,8 @@ from numba import njit
 from retrieval.core.errors import UsageError
 from retrieval.index.pools import Pools
 from retrieval.index.threads import over_chunks
+from retrieval.recall.list_kernels import Array, PoolArrays, pick, pool_size, price_of
 from retrieval.recall.pools import Lists
-
-Array = np.ndarray
 
 
 def category_greedy(
@@ -50,35 +49,26 @@ def category_greedy(
 def _greedy_users(
     start: int,
     stop: int,
-    source: tuple[Array, Array, Array],
+    source: PoolArrays,
     categories: Array,
     codes: int,
     setting: tuple[float, bool],
-    target: tuple[Array, Array, Array],
+    target: PoolArrays,
 ) -> None:
-    rows, scores, interest = source
+    rows, scores, _ = source
     size, n = rows.shape[1], target[0].shape[1]
     last, following = np.full(codes, -1, np.int64), np.empty(size, np.int64)
     values, places, ranks = np.empty(size, np.float64), np.empty(size, np.int64), np.empty(size, np.int64)
     for user in range(start, stop):
         heads = _link_categories(rows[user], categories, last, following, places)
-        filled = _size(rows[user])
-        price = setting[0] * (_deviation(scores[user], filled) if setting[1] else 1.0)
+        filled = pool_size(rows[user])
+        price = price_of(setting, scores[user], filled)
         for head in range(heads):
             values[head], ranks[head] = scores[user, places[head]], 0
         for position in range(min(n, filled)):
             place = places[0]
-            target[0][user, position], target[1][user, position] = rows[user, place], scores[user, place]
-            target[2][user, position] = interest[user, place]
+            pick(source, target, user, place, position)
             heads = _advance(values, places, ranks, heads, scores[user], following, price)
-
-
-@njit(cache=True, nogil=True)
-def _size(rows: Array) -> int:
-    filled = 0
-    while filled < rows.shape[0] and rows[filled] >= 0:
-        filled += 1
-    return filled
 
 
 @njit(cache=True, nogil=True)
@@ -87,7 +77,7 @@ def _link_categories(rows: Array, categories: Array, last: Array, following: Arr
 
     The heads come in pool order, best first, which makes them a heap already. `last` is all -1 before and after.
     """
-    heads, filled = 0, _size(rows)
+    heads, filled = 0, pool_size(rows)
     for place in range(filled):
         code = categories[rows[place]]
         following[place] = -1
@@ -137,16 +127,3 @@ def _sink(values: Array, places: Array, ranks: Array, heads: int, value: float, 
 @njit(cache=True, nogil=True, inline="always")
 def _comes_first(value: float, place: int, other_value: float, other_place: int) -> bool:
     return value > other_value or (value == other_value and place < other_place)
-
-
-@njit(cache=True, nogil=True)
-def _deviation(scores: Array, filled: int) -> float:
-    """The standard deviation of a pool's scores in a fixed order of additions; 1 where they do not differ."""
-    if filled == 0 or scores[0] == scores[filled - 1]:
-        return 1.0
-    mean, variance = 0.0, 0.0
-    for i in range(filled):
-        mean += np.float64(scores[i]) / filled
-    for i in range(filled):
-        variance += (np.float64(scores[i]) - mean) ** 2 / filled
-    return math.sqrt(variance)

@@ -7,6 +7,40 @@ from pydantic import ConfigDict, Field, model_validator
 from retrieval.core.settings import Settings
 
 _SMALLEST_POOL = 200
+BuilderName = Literal["category_greedy", "multi_category_greedy", "mmr", "dpp", "ssd", "calibration", "xquad", "quota", "top"]
+
+
+class BuilderSettings(Settings):
+    """What single list builders can be told; each reads its own.
+
+    window (dpp, ssd): how many neighbours in a list are kept apart, 0 for the whole list. jitter (dpp): added to every
+    item's similarity to itself; 0 gives exact copies probability zero, else a copy costs lambda * -log(2 jitter).
+    smoothing (calibration): the share of the history mixed into the list's. per_category, per_interest, least_per_interest
+    (quota): at most, at most and at least so many items of a list, 0 for no bound.
+    """
+
+    window: int = Field(default=0, ge=0)
+    jitter: float = Field(default=1e-6, ge=0.0, le=0.1)
+    smoothing: float = Field(default=0.01, gt=0.0, lt=1.0)
+    per_category: int = Field(default=0, ge=0)
+    per_interest: int = Field(default=0, ge=0)
+    least_per_interest: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _window_compares(self) -> "BuilderSettings":
+        if self.window == 1:
+            raise ValueError("window = 1 compares an item with none; expected 0 for the whole list, or 2 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _interest_bounds_agree(self) -> "BuilderSettings":
+        if 0 < self.per_interest < self.least_per_interest:
+            raise ValueError(f"least_per_interest = {self.least_per_interest} is more than per_interest = {self.per_interest}")
+        return self
+
+    def compared(self, n: int) -> int:
+        """With how many of the items before it an item of a list of n is compared."""
+        return min(self.window - 1, n) if self.window else n
 
 
 class RecallSettings(Settings):
@@ -14,8 +48,16 @@ class RecallSettings(Settings):
 
     n: length of a list. pool: candidates a list is chosen from, 0 for max(2 n, 200).
     filter_seen: leave out what the user had before. diversity: a name of LIST_BUILDERS (a test holds the two together).
-    lambda (in Python: lambda_): what a list builder pays for diversity, on the scores' scale, or in standard
-    deviations of the user's own pool when scale_free is on.
+    lambda (in Python: lambda_): what a list builder pays for diversity; 0 is the score order for all of them. It is on
+    the scores' scale, or in standard deviations of the user's own pool when scale_free is on, and buys
+      category_greedy, multi_category_greedy: one earlier item of the same category less (or of a shared one);
+      mmr: one unit of cosine with the nearest earlier item less, L = 1 / (1 + lambda) in the paper;
+      dpp: one nat more of log det of the list's similarities, theta = 1 / (1 + lambda) in the paper;
+      ssd: one unit more of the norm of what a window has not shown, gamma = lambda in the paper;
+      calibration: one nat less of divergence from the history's categories, L = lambda / (1 + lambda) in the paper;
+      xquad: one unit of the chance to serve an interest not served yet, for one of relevance: L as in calibration;
+      quota: divides the bound of every category by 1 + lambda.
+    builder: what single builders can be told.
     block_list: a file of item ids nobody gets, empty for none.
     batch_users: users encoded and searched at once; it bounds memory. Scores move by it in their last bits.
     threads: 0 for all cores.
@@ -26,9 +68,10 @@ class RecallSettings(Settings):
     n: int = Field(default=100, ge=1)
     pool: int = Field(default=0, ge=0)
     filter_seen: bool = True
-    diversity: Literal["category_greedy", "top"] = "category_greedy"
+    diversity: BuilderName = "category_greedy"
     lambda_: float = Field(default=0.0, ge=0.0, alias="lambda")
     scale_free: bool = False
+    builder: BuilderSettings = BuilderSettings()
     block_list: str = ""
     batch_users: int = Field(default=1024, ge=1)
     threads: int = Field(default=0, ge=0)

@@ -72,31 +72,38 @@ def _line(number: int, system: System, family: str, cutoffs: Sequence[int]) -> F
 
 
 def frontier(points: Sequence[FrontierPoint], across: str, up: str) -> Figure | None:
-    """The path that recall and diversity take as the weight grows; the run's own weight is ringed."""
+    """The path that recall and diversity take as the weight grows, a line a list builder; the run's own lists are ringed."""
     shown = sorted((point for point in points if _has(point, across) and _has(point, up)), key=lambda point: point.weight)
-    if len(shown) < 2:
-        return None
-    horizontal, vertical = [point.metrics[across] for point in shown], [point.metrics[up] for point in shown]
-    line = {
+    builders = dict.fromkeys(point.builder for point in points)
+    paths = [[point for point in shown if point.builder == builder] for builder in builders]
+    data = [_path(number, path, across, up, alone=len(paths) == 1) for number, path in enumerate(paths) if len(path) > 1]
+    return _figure(data, 400, _axis(across), _axis(up), showlegend=len(data) > 1) if data else None
+
+
+def _path(number: int, points: Sequence[FrontierPoint], across: str, up: str, *, alone: bool) -> Figure:
+    """Weights stand beside the dots of a line that is alone; those of several would cover each other."""
+    horizontal, vertical = [point.metrics[across] for point in points], [point.metrics[up] for point in points]
+    symbol, builder = _symbol(number), _label(points[0].builder)
+    return {
         "type": "scatter",
-        "mode": "lines+markers+text",
+        "mode": "lines+markers+text" if alone else "lines+markers",
+        "name": builder,
         "x": [value.mean for value in horizontal],
         "y": [value.mean for value in vertical],
         "error_x": _error(horizontal, "--faint"),
         "error_y": _error(vertical, "--faint"),
-        "text": [f"\u03bb {point.weight:g}" for point in shown],
+        "text": [f"\u03bb {point.weight:g}" for point in points],
         "textposition": "top right",
-        "line": {"color": _color(0), "width": 2},
+        "line": {"color": _color(number), "width": 2, "dash": _DASHES[number % _SERIES]},
         "marker": {
-            "size": [18 if point.chosen else 9 for point in shown],
-            "symbol": ["circle-open-dot" if point.chosen else "circle" for point in shown],
-            "line": {"width": [3 if point.chosen else 0 for point in shown], "color": _color(0)},
-            "color": _color(0),
+            "size": [18 if point.chosen else 9 for point in points],
+            "symbol": [f"{symbol}-open-dot" if point.chosen else symbol for point in points],
+            "line": {"width": [3 if point.chosen else 0 for point in points], "color": _color(number)},
+            "color": _color(number),
         },
         "cliponaxis": False,
-        "hovertemplate": f"%{{text}}<br>{across} %{{x:.4f}}<br>{up} %{{y:.4f}}<extra></extra>",
+        "hovertemplate": f"{builder}, %{{text}}<br>{across} %{{x:.4f}}<br>{up} %{{y:.4f}}<extra></extra>",
     }
-    return _figure([line], 400, _axis(across), _axis(up), showlegend=False)
 
 
 def training(curve: TrainingCurve) -> Figure | None:

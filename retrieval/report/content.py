@@ -43,13 +43,14 @@ class Results(Settings):
 
 
 class FrontierPoint(Settings):
-    """The lists built with one weight (lambda) of the category term; `chosen` marks the weight of the run's own lists.
+    """The lists of one builder at one weight (lambda); `chosen` marks the run's own lists.
 
     `n` is the length of the lists and `coverage` the share of the catalog in them. A metric given without a cut-off
     ("recall") is taken to be at `n` ("recall@50").
     """
 
     weight: float
+    builder: str = "category_greedy"
     metrics: dict[str, Interval] = Field(default_factory=dict)
     chosen: bool = False
     n: int | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from retrieval.evaluation.measurements import Comparison
 from retrieval.report import charts, figures, words
-from retrieval.report.content import DataSummary, HealthFigure, ReportContent, Results, SampleUser, StageRecord, System
+from retrieval.report.content import DataSummary, FrontierPoint, HealthFigure, ReportContent, Results, SampleUser, StageRecord, System
 from retrieval.report.tables import Cell, Rows, Section, Table, chart, measured, table
 
 _PARTS = 200  # more points of a training curve than this make a table nobody reads
@@ -92,27 +92,28 @@ def _recall_cutoff(name: str) -> str:
 
 
 def _frontier(content: ReportContent) -> Section:
-    n = words.cutoff(content.results.primary)
-    across, up = f"diversity@{n}", f"recall@{n}"
+    n, builders = words.cutoff(content.results.primary), list(dict.fromkeys(point.builder for point in content.frontier))
+    across, up, alone = f"diversity@{n}", f"recall@{n}", len(builders) < 2
     drawn = chart("frontier", f"{up} against {across} for every lambda", charts.frontier(content.frontier, across, up))
     names = list(dict.fromkeys(name for point in content.frontier for name in point.metrics))
-    points = sorted(content.frontier, key=lambda point: point.weight)
-    rows: Rows = [
-        [
-            Cell(f"{point.weight:g}", "this run" if point.chosen else ""),
-            *(measured(point.metrics.get(name), name) for name in names),
-            figures.decimal(point.coverage),
-        ]
-        for point in points
-    ]
-    tables = (
-        (table("Recall and diversity at every lambda", ["lambda", *names, f"coverage@{n}"], rows, folded=bool(drawn)),) if points else ()
-    )
-    reading = (
-        "Lambda weighs how much a candidate of a new category is preferred. Right is more varied, up is more accurate; "
-        "the ring marks the lists of this run."
-    )
+    points = sorted(content.frontier, key=lambda point: (builders.index(point.builder), point.weight))
+    columns = [*(() if alone else ("builder",)), "lambda", *names, f"coverage@{n}"]
+    rows: Rows = [[*(() if alone else (point.builder,)), *_frontier_row(point, names)] for point in points]
+    tables = (table("Recall and diversity at every lambda", columns, rows, folded=bool(drawn)),) if points else ()
+    reading = f"{_price_of_variety(builders)} Right is more varied, up is more accurate; the ring marks the lists of this run."
     return Section("frontier", "Recall against diversity", reading, "" if points else "No other lambda was tried.", drawn, tables)
+
+
+def _frontier_row(point: FrontierPoint, names: list[str]) -> Iterator[Cell | str]:
+    yield Cell(f"{point.weight:g}", "this run" if point.chosen else "")
+    yield from (measured(point.metrics.get(name), name) for name in names)
+    yield figures.decimal(point.coverage)
+
+
+def _price_of_variety(builders: list[str]) -> str:
+    if builders in ([], ["category_greedy"]):
+        return "Lambda weighs how much a candidate of a new category is preferred."
+    return "Lambda weighs variety, by each list builder's own measure of it, against scores; at 0 all of them give the same lists."
 
 
 def _health(health: tuple[HealthFigure, ...]) -> Section:

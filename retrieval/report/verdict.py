@@ -70,7 +70,7 @@ def cost_of_variety(frontier: Sequence[FrontierPoint], n: str) -> str:
     """The most varied point that keeps 95 % of the recall at the lowest weight; where none does, the most varied of all."""
     points = sorted(
         (
-            (point.weight, recall, variety)
+            (point.weight, recall, variety, point.builder)
             for point in frontier
             for recall, variety in [_trade(point, n)]
             if recall is not None and variety is not None
@@ -78,14 +78,15 @@ def cost_of_variety(frontier: Sequence[FrontierPoint], n: str) -> str:
     )
     if len(points) < 2:
         return "What variety costs was not measured"
-    _, recall, variety = points[0]
+    _, recall, variety, _ = points[0]
     cheap = [point for point in points[1:] if point[1] >= _KEPT * recall]
-    weight, recall_there, variety_there = max(cheap or points[1:], key=lambda point: point[2])
+    weight, recall_there, variety_there, builder = max(cheap or points[1:], key=lambda point: point[2])
+    means = "Weighting categories" if builder == "category_greedy" else f"Building lists by {builder}"
     if variety_there <= variety:
-        return f"Weighting categories does not make the lists more varied (diversity@{n} stays at {figures.decimal(variety)})"
+        return f"{means} does not make the lists more varied (diversity@{n} stays at {figures.decimal(variety)})"
     gained = f"moves diversity@{n} from {figures.decimal(variety)} to {figures.decimal(variety_there)}"
     paid = f"recall@{n} from {figures.decimal(recall)} to {figures.decimal(recall_there)}"
-    return f"Weighting categories with lambda {weight:g} {gained} and {paid}"
+    return f"{means} with lambda {weight:g} {gained} and {paid}"
 
 
 def _trade(point: FrontierPoint, n: str) -> tuple[float | None, float | None]:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import Artifact, StagedArtifact, Workspace
+from retrieval.core.artifacts import MANIFEST, Artifact, StagedArtifact, Workspace, open_artifact
+from retrieval.core.errors import ConflictError
 from retrieval.core.logging import get_logger
 from retrieval.core.settings import fingerprint
 
 # Raised when the bytes a stage writes for the same settings change, so that old artifacts are not taken for new ones.
-FORMATS = {"dataset": 1, "model": 1, "vectors": 1, "index": 1, "candidates": 1, "measurements": 1, "report": 1}
+FORMATS = {"dataset": 1, "model": 1, "vectors": 1, "export": 1, "index": 1, "candidates": 1, "measurements": 1, "report": 1}
 log = get_logger("run")
 
 
@@ -37,25 +39,48 @@ class Stages:
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
         write: Callable[[StagedArtifact], None],
+        folder: Path | None = None,
     ) -> Artifact:
         """The artifact of these settings and inputs: found, verified and reused, or written now.
 
+        `folder` is where it lies in place of the workspace.
+
         Raises:
-            IntegrityError: it is there and damaged.
+            IntegrityError: it is there and damaged. ConflictError: the folder holds something else.
         """
         artifact_id = artifact_identity(kind, settings, inputs)
-        artifact = self.workspace.find(kind, artifact_id)
+        workspace = self.workspace if folder is None else Workspace(folder.parent)
+        artifact = workspace.find(kind, artifact_id) if folder is None else _in_folder(folder, artifact_id)
         skipped = artifact is not None
         if artifact is None:
             log.info("stage", stage=stage, artifact=f"{kind}/{artifact_id}")
-            with self.workspace.create(kind, artifact_id, settings=settings, inputs=inputs) as staged:
+            with workspace.create(kind, artifact_id, settings=settings, inputs=inputs, target=folder) as staged:
                 write(staged)
-            artifact = self.workspace.open(kind, artifact_id)
+            artifact = workspace.open(kind, artifact_id) if folder is None else open_artifact(folder)
         else:
             artifact.verify()
             log.info("stage unchanged, skipped", stage=stage, artifact=f"{kind}/{artifact_id}")
+        # Not before the artifact is committed: a disk that is full at the end must not cost the work.
+        workspace.drop_scratch(kind, artifact_id)
+        if folder is not None:
+            workspace.drop_staging()
         self.records.append(StageRecord(stage, artifact, skipped))
         return artifact
+
+
+def _in_folder(folder: Path, artifact_id: str) -> Artifact | None:
+    """The artifact in a folder, None where the folder is empty or not there."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    artifact = open_artifact(folder) if (folder / MANIFEST).is_file() else None
+    if artifact is None or artifact.id != artifact_id:
+        raise ConflictError(
+            "holds something else" if artifact is None else f"holds {artifact.kind} {artifact.id}",
+            where=folder,
+            expected=f"an empty folder, or {artifact_id} from an earlier run",
+            remedy="choose another folder, or remove this one",
+        )
+    return artifact
 
 
 def artifact_identity(kind: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """evaluate: candidates against the truth, and what interests and list builder had to do with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -8,24 +8,28 @@ import polars as pl
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.data.catalog import Catalog
 from retrieval.evaluation.evaluator import evaluate
-from retrieval.evaluation.frontier import frontier
+from retrieval.evaluation.frontier import FrontierPoint, frontier
 from retrieval.evaluation.health import interest_health
 from retrieval.evaluation.judgements import GroundTruth, read_truth
 from retrieval.evaluation.tables import read_table
 from retrieval.index.pools import Pools
-from retrieval.recall.lists import lists_over_lambdas
+from retrieval.recall.context import ListContext
+from retrieval.recall.lists import lists_over_lambdas, needs_of
+from retrieval.recall.pools import Lists
 from retrieval.recall.writer import lists_frame
 from retrieval.stages.build_index import load_vectors
+from retrieval.stages.list_context import catalog_context, with_test_users
 from retrieval.stages.recall import recall_settings
 from retrieval.stages.recipe import Recipe
 
 
 def write_measurements(recipe: Recipe, dataset: Artifact, vectors: Artifact, candidates: Artifact, staged: StagedArtifact) -> None:
-    """Measure the lists of the test users, the frontier of the list builder and the health of the interests."""
+    """Measure the lists of the test users, the frontier of every list builder and the health of the interests."""
     catalog, truth = Catalog.load(dataset.file("items.parquet")), read_truth(dataset.file("truth.parquet"), "test")
     measured = evaluate(candidates.files("part-"), truth, catalog.frame, recipe.evaluate)
     measured.write(staged.path("per_user.parquet"), staged.path("summary.json"))
-    _write_frontier(recipe, catalog, truth, candidates, staged)
+    points = _frontier(recipe, (dataset, vectors, candidates), catalog, truth)
+    write_json(staged.path("frontier.json"), [point.model_dump() for point in points])
     _write_health(catalog, truth, vectors, candidates, staged)
     staged.summary |= {
         "metrics": {name: value.model_dump() for name, value in measured.summary.metrics.items()},
@@ -34,16 +38,32 @@ def write_measurements(recipe: Recipe, dataset: Artifact, vectors: Artifact, can
     }
 
 
-def _write_frontier(recipe: Recipe, catalog: Catalog, truth: GroundTruth, candidates: Artifact, staged: StagedArtifact) -> None:
-    """Recall against diversity over lambda, from the pools of the one search."""
-    pools = pl.concat(read_table([path], None) for path in candidates.files("pool-")).join(
-        truth.users, on="user_id", how="semi", maintain_order="left"
-    )
-    users, matrix = _pools(pools, catalog)
-    lists = lists_over_lambdas(matrix, catalog.primary_category, recall_settings(recipe), recipe.evaluate.frontier_lambdas)
-    tables: Iterator[tuple[float, pl.DataFrame]] = ((weight, lists_frame(users, catalog.item_ids, each)) for weight, each in lists)
-    points = frontier(tables, truth, catalog.frame, recipe.evaluate)
-    write_json(staged.path("frontier.json"), [point.model_dump() for point in points])
+def _frontier(recipe: Recipe, sources: tuple[Artifact, Artifact, Artifact], catalog: Catalog, truth: GroundTruth) -> list[FrontierPoint]:
+    """Recall against diversity over list builders and lambdas, from the pools of the one search.
+
+    sources: dataset, vectors and candidates.
+    """
+    dataset, vectors, candidates = sources
+    frame = pl.concat(read_table([path], None) for path in candidates.files("pool-"))
+    users, pools = _pools(frame.join(truth.users, on="user_id", how="semi", maintain_order="left"), catalog)
+    builders = _compared(recipe)
+    needs = needs_of(builders)
+    context = with_test_users(catalog_context(catalog, vectors, needs), dataset, candidates, users, needs)
+    lists = _all_lists(recipe, builders, pools, context)
+    tables = ((builder, weight, lists_frame(users, catalog.item_ids, found)) for builder, weight, found in lists)
+    return frontier(tables, truth, catalog.frame, recipe.evaluate)
+
+
+def _compared(recipe: Recipe) -> list[str]:
+    """The builders of the recipe's list, and the one that made the lists; the plain top has no lambda to vary."""
+    return [name for name in dict.fromkeys([*recipe.evaluate.frontier_builders, recipe.recall.diversity]) if name != "top"]
+
+
+def _all_lists(recipe: Recipe, builders: Sequence[str], pools: Pools, context: ListContext) -> Iterator[tuple[str, float, Lists]]:
+    for name in builders:
+        settings = recall_settings(recipe).model_copy(update={"diversity": name})
+        for weight, lists in lists_over_lambdas(pools, context, settings, recipe.evaluate.frontier_lambdas):
+            yield name, weight, lists
 
 
 def _pools(frame: pl.DataFrame, catalog: Catalog) -> tuple[pl.Series, Pools]:

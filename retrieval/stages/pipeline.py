@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from retrieval.stages.audience import Scope, everyone, held_out
 from retrieval.stages.crew import crew
 from retrieval.stages.encode import EncodedHistories
 from retrieval.stages.ensure import Stages, artifact_identity
+from retrieval.stages.export import Exported, ExportSettings, export_identity, write_export
 from retrieval.stages.recipe import Recipe, baseline_recipes
 from retrieval.stages.user_vectors import AbstractUserVectors
 from retrieval.stages.warm_start import find_start, identity_of
@@ -55,10 +57,7 @@ class Pipeline:
 
     @cached_property
     def model_artifact(self) -> Artifact:
-        artifact = self._ensure("train", "model", train.settings_of(self.recipe), self._model_inputs, self._write_model)
-        # Not before the model is committed: a disk that is full at the end must not cost the training.
-        self.stages.workspace.drop_scratch("model", self.model_id)
-        return artifact
+        return self._ensure("train", "model", train.settings_of(self.recipe), self._model_inputs, self._write_model)
 
     @cached_property
     def model_id(self) -> str:
@@ -81,6 +80,12 @@ class Pipeline:
     @cached_property
     def vectors(self) -> Artifact:
         return self._ensure("embed", "vectors", {}, {"model": self.model_artifact.id}, self._write_vectors)
+
+    def export(self, folder: Path, settings: ExportSettings) -> Artifact:
+        """The vectors as files for others, in a folder of their own."""
+        inputs, batch = {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id}, self.recipe.recall.batch_users
+        write, place = partial(self._write_export, settings), folder.absolute()
+        return self.stages.ensure("export", "export", settings=export_identity(settings, batch), inputs=inputs, write=write, folder=place)
 
     @cached_property
     def index(self) -> Artifact:
@@ -109,8 +114,10 @@ class Pipeline:
         return train.Beginning(self.recipe, self.dataset, self._start, self._gather)
 
     def _gather(self, stop: int | None) -> World:
-        others = crew()
-        return ALONE if others is None else others.lead(self.recipe, self.dataset_artifact.path, stop)
+        others, start = crew(), self._start
+        if others is None:
+            return ALONE
+        return others.lead(self.recipe, self.dataset_artifact.path, start.path if start else None, stop)
 
     @property
     def _model_inputs(self) -> dict[str, str]:
@@ -123,6 +130,10 @@ class Pipeline:
 
     def _write_vectors(self, staged: StagedArtifact) -> None:
         embed.write_vectors(self.model, self.model_artifact.id, self.dataset.catalog.fingerprint, staged)
+
+    def _write_export(self, settings: ExportSettings, staged: StagedArtifact) -> None:
+        source = Exported(self.dataset, self.vectors, self.users, self.recipe.recall.batch_users)
+        write_export(source, settings, staged)
 
     def _write_index(self, staged: StagedArtifact) -> None:
         build_index.write_index(build_index.index_settings(self.recipe), self.vectors, self._queries(), staged)

@@ -1,7 +1,7 @@
 """recall: every user's interests -> search -> merge -> filters -> list -> parquet, batch by batch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from retrieval.core.logging import get_logger
 from retrieval.core.progress import progress
 from retrieval.data.dataset import Dataset
 from retrieval.index.pools import Pools, Seen
-from retrieval.recall.lists import build_lists, mean_overlap
+from retrieval.recall.context import SearchedInterests
+from retrieval.recall.lists import build_lists, mean_overlap, needs_of
 from retrieval.recall.pools import Lists
 from retrieval.recall.search import InterestSearch
 from retrieval.recall.settings import RecallSettings
 from retrieval.recall.writer import lists_frame, write_frame
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import index_settings, load_vectors, open_index
+from retrieval.stages.list_context import catalog_context
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.user_vectors import PART_USERS, AbstractUserVectors, EncodedUsers, routing_entropy, vectors_frame
 
@@ -112,14 +114,16 @@ class Server:
         )
         self.alone = InterestSearch(self.index, self.vectors, _OVERLAP_AT, threads=self.settings.threads)
         self.popular = _popular(serving.dataset, self.withheld)
+        self.context = catalog_context(serving.dataset.catalog, serving.vectors, needs_of([self.settings.diversity]))
 
     def batches(self, audience: Audience, *, diagnostics: bool) -> Iterator[ServedUsers]:
         """Lists for the users of an audience, `batch_users` at a time; with diagnostics also the overlap of their interests."""
         serving, settings = self.serving, self.settings
         for encoded in serving.users.batches(audience, settings.batch_users):
-            seen = Seen(encoded.offsets, encoded.items) if settings.filter_seen else Seen.nothing(len(encoded.vectors))
+            past, interests = Seen(encoded.offsets, encoded.items), SearchedInterests(encoded.vectors, encoded.valid)
+            seen = past if settings.filter_seen else Seen.nothing(len(encoded.vectors))
             pools = _with_popular(self.search(encoded.vectors, encoded.valid, seen), encoded, self.popular)
-            lists = build_lists(pools, serving.dataset.catalog.primary_category, settings)
+            lists = build_lists(pools, replace(self.context, histories=past, interests=interests), settings)
             yield ServedUsers(encoded, pools, lists, self._overlap(encoded) if diagnostics else None)
 
     def _overlap(self, encoded: EncodedUsers) -> NDArray[np.float32]:

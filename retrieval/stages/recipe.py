@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, model_validator
 
-from retrieval.core.settings import Settings, parse_settings, read_toml, with_overrides
+from retrieval.core.settings import Settings, did_you_mean, parse_settings, read_toml, with_overrides
 from retrieval.data.generator.settings import GeneratorSettings
 from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.evaluation.settings import BASELINES, EvaluationSettings
 from retrieval.index.settings import IndexSettings
 from retrieval.models.settings import Gru4RecSettings, InterestTransformerSettings, ModelSettings, PopularSettings, YouTubeDNNSettings
-from retrieval.recall.settings import RecallSettings
+from retrieval.recall.settings import BuilderName, RecallSettings
 from retrieval.training.settings import TrainSettings
 
 GENERATED = "generated/"
@@ -48,6 +48,10 @@ class Recipe(Settings):
         unknown = set(self.evaluate.baselines) - set(BASELINES)
         if unknown:
             raise ValueError(f"unknown baseline '{min(unknown)}'; known: {', '.join(BASELINES)}")
+        strange = set(self.evaluate.frontier_builders) - set(get_args(BuilderName))
+        if strange:
+            name = min(strange)
+            raise ValueError(f"unknown list builder '{name}' in evaluate.frontier_builders{did_you_mean(name, get_args(BuilderName))}")
         if self.evaluate.depth > self.recall.n:
             raise ValueError(f"evaluate.cutoffs reach {self.evaluate.depth}, lists hold recall.n = {self.recall.n}")
         if self.train.examples.name == "session-parallel" and not isinstance(self.model, (Gru4RecSettings, PopularSettings)):

@@ -10,6 +10,7 @@ import numpy as np
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json, write_text_durably
 from retrieval.evaluation.health import InterestHealth
 from retrieval.evaluation.measurements import Measurements, compare
+from retrieval.recall.settings import RecallSettings
 from retrieval.report.content import (
     DataSummary,
     FrontierPoint,
@@ -81,9 +82,14 @@ def _system(name: str, role: Any, measured: Measurements) -> System:
 
 
 def _frontier(pipeline: "Pipeline", measurements: Artifact) -> tuple[FrontierPoint, ...]:
-    chosen = pipeline.recipe.recall.lambda_
+    recall = pipeline.recipe.recall
     points = _json(measurements, "frontier.json")
-    return tuple(FrontierPoint(**point, chosen=point["weight"] == chosen) for point in points)
+    return tuple(FrontierPoint(**point, chosen=_is_own(recall, point["builder"], point["weight"])) for point in points)
+
+
+def _is_own(recall: RecallSettings, builder: str, weight: float) -> bool:
+    """Whether these are the run's lists; the plain top is what every builder gives at 0."""
+    return weight == 0.0 if recall.diversity == "top" else (builder, weight) == (recall.diversity, recall.lambda_)
 
 
 def _health(measurements: Artifact) -> tuple[HealthFigure, ...]:

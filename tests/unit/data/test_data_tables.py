@@ -48,6 +48,9 @@ def test_primary_categories_are_codes_of_the_sorted_names(bench: Any, log: Log) 
     assert found.category_names == ["Art", "War", "Zen"]
     assert found.primary_category.tolist() == [2, 0, -1, 1]
     assert found.primary_category.dtype == np.int32
+    offsets, codes = found.category_codes
+    assert (offsets.tolist(), offsets.dtype) == ([0, 2, 3, 3, 5], np.int64)
+    assert (codes.tolist(), codes.dtype) == ([2, 1, 0, 1, 0], np.int32)
     assert artifact.summary["categories"] == 3
     assert artifact.summary["items_without_category"] == 1
 

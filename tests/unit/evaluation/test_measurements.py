@@ -11,7 +11,7 @@ from retrieval.core.errors import DataContractError, IntegrityError
 from retrieval.evaluation.evaluator import evaluate
 from retrieval.evaluation.frontier import FrontierPoint, frontier
 from retrieval.evaluation.judgements import ground_truth
-from retrieval.evaluation.measurements import Measurements, MeasurementSummary, compare, read_summary, summarise
+from retrieval.evaluation.measurements import Measurements, MeasurementSummary, compare, mean_over_runs, read_summary, summarise
 from retrieval.evaluation.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(cutoffs=(2,), primary="recall@2", resamples=300)
@@ -49,6 +49,12 @@ def test_summary_is_plain_json(tmp_path):
     measured([1, 2], [0.0, 1.0]).write(tmp_path / "per_user.parquet", tmp_path / "summary.json")
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["metrics"]["recall@2"]["mean"] == 0.5
+
+
+def test_runs_are_averaged_user_by_user():
+    together = mean_over_runs([measured([1, 2], [0.0, 1.0]), measured([2, 1], [0.5, None]), measured([1, 2], [1.0, 0.0])])
+    assert together.per_user.rows() == [(1, 0.5), (2, 0.5)]
+    assert together.summary.metrics["recall@2"].mean == 0.5
 
 
 def test_pairing_is_narrower_on_correlated_systems():
@@ -96,8 +102,8 @@ def test_frontier_is_the_evaluation_at_every_weight():
     items = pl.DataFrame({"item_id": ["a", "b", "c"], "categories": [["x"], ["x"], ["y"]], "events": [3, 2, 1]})
     alike = pl.DataFrame({"user_id": [1, 1, 2, 2], "item_id": ["a", "b", "a", "b"], "rank": [1, 2, 1, 2]})
     mixed = pl.DataFrame({"user_id": [1, 1, 2, 2], "item_id": ["a", "c", "a", "c"], "rank": [1, 2, 1, 2]})
-    points = frontier(iter([(0.5, mixed), (0.0, alike)]), truth, items, SETTINGS)
-    assert [point.weight for point in points] == [0.5, 0.0]
+    points = frontier(iter([("mmr", 0.5, mixed), ("dpp", 0.0, alike)]), truth, items, SETTINGS)
+    assert [(point.builder, point.weight) for point in points] == [("mmr", 0.5), ("dpp", 0.0)]
     assert [point.metrics["recall@2"].mean for point in points] == [0.5, 1.0]
     assert [point.metrics["diversity@2"].mean for point in points] == [1.0, 0.0]
     assert points[0].metrics == evaluate(mixed, truth, items, SETTINGS).summary.metrics

@@ -8,7 +8,8 @@ import pytest
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import parse_settings
 from retrieval.index.pools import Pools
-from retrieval.recall.lists import LIST_BUILDERS, build_lists, lists_over_lambdas, mean_overlap
+from retrieval.recall.context import ListContext
+from retrieval.recall.lists import LIST_BUILDERS, build_lists, lists_over_lambdas, mean_overlap, needs_of
 from retrieval.recall.settings import RecallSettings
 
 
@@ -21,51 +22,38 @@ def pools_of(rows: list[list[int]]) -> Pools:
     return pools
 
 
-CATEGORIES = np.array([0, 0, 0, 1, 1, -1], dtype=np.int32)
+CONTEXT = ListContext(np.array([0, 0, 0, 1, 1, -1], dtype=np.int32))
 POOLS = pools_of([[0, 1, 2, 3, 4, 5], [5, 3, 0, -1, -1, -1]])
-
-
-@pytest.mark.parametrize("name", list(LIST_BUILDERS))
-@pytest.mark.parametrize("n", [1, 3, 6, 9])
-def test_every_builder_gives_distinct_candidates_of_the_pool(name: str, n: int) -> None:
-    lists = build_lists(POOLS, CATEGORIES, RecallSettings(n=n, diversity=name, lambda_=0.3))
-    assert lists.rows.shape == lists.scores.shape == lists.interest.shape == (2, n)
-    for user, pool in enumerate(POOLS.rows):
-        rows = lists.rows[user][lists.rows[user] >= 0].tolist()
-        assert len(set(rows)) == len(rows) == min(n, int((pool >= 0).sum()))
-        assert set(rows) <= set(pool.tolist())
-        assert (lists.rows[user, len(rows) :] == -1).all()
-        places = [pool.tolist().index(row) for row in rows]
-        assert lists.scores[user, : len(rows)].tolist() == POOLS.scores[user, places].tolist()
-
-
-@pytest.mark.parametrize("name", list(LIST_BUILDERS))
-def test_without_a_price_every_builder_gives_the_top(name: str) -> None:
-    lists = build_lists(POOLS, CATEGORIES, RecallSettings(n=4, diversity=name))
-    assert lists.rows.tolist() == [[0, 1, 2, 3], [5, 3, 0, -1]]
 
 
 def test_lists_are_no_view_of_the_pool() -> None:
     pools = pools_of([[0, 1, 2]])
-    lists = build_lists(pools, CATEGORIES, RecallSettings(n=2, diversity="top"))
+    lists = build_lists(pools, CONTEXT, RecallSettings(n=2, diversity="top"))
     lists.rows[:] = 9
     assert pools.rows.tolist() == [[0, 1, 2]]
 
 
 def test_an_unknown_builder_is_refused_with_the_recipe_and_not_after_training() -> None:
-    with pytest.raises(UsageError, match=r"category_greedly.*'category_greedy' or 'top'"):
+    with pytest.raises(UsageError, match=r"category_greedly.*'category_greedy', 'multi_category_greedy', 'mmr'"):
         parse_settings(RecallSettings, {"diversity": "category_greedly"}, "recipe.toml")
     assert set(get_args(RecallSettings.model_fields["diversity"].annotation)) == set(LIST_BUILDERS)
 
 
 def test_lists_over_lambdas_equal_single_runs_and_spread_categories() -> None:
-    settings = RecallSettings(n=2, diversity="top")
-    found = dict(lists_over_lambdas(POOLS, CATEGORIES, settings, [0.0, 0.3, 5.0]))
+    settings = RecallSettings(n=2)
+    found = dict(lists_over_lambdas(POOLS, CONTEXT, settings, [0.0, 0.3, 5.0]))
     assert list(found) == [0.0, 0.3, 5.0]
     assert [found[value].rows[0].tolist() for value in found] == [[0, 1], [0, 3], [0, 3]]
     for value, lists in found.items():
-        alone = build_lists(POOLS, CATEGORIES, RecallSettings(n=2, lambda_=value))
+        alone = build_lists(POOLS, CONTEXT, RecallSettings(n=2, lambda_=value))
         assert alone.rows.tobytes() == lists.rows.tobytes()
+
+
+def test_what_builders_need_together() -> None:
+    assert needs_of(["category_greedy", "top", "quota"]) == set()
+    assert needs_of(["mmr", "calibration"]) == {"vectors", "labels", "histories"}
+    with pytest.raises(UsageError, match="unknown list builder 'mrr'; did you mean 'mmr'"):
+        needs_of(["mrr"])
 
 
 def naive_overlap(tops: list[Pools], user: int) -> float:
@@ -103,7 +91,20 @@ def test_recipes_write_lambda() -> None:
         parse_settings(RecallSettings, {"lamda": 0.25}, "recipe")
 
 
-@pytest.mark.parametrize(("values", "message"), [({"lambda": -1}, "lambda"), ({"n": 0}, "'n'"), ({"n": 50, "pool": 20}, "smaller than n")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lambda": -1}, "lambda"),
+        ({"lambda": float("inf")}, "lambda"),
+        ({"n": 0}, "'n'"),
+        ({"n": 50, "pool": 20}, "smaller than n"),
+        ({"builder": {"window": 1}}, "window = 1 compares an item with none"),
+        ({"builder": {"jitter": -1e-9}}, "builder.jitter"),
+        ({"builder": {"smoothing": 0}}, "builder.smoothing"),
+        ({"builder": {"per_interest": 2, "least_per_interest": 3}}, "least_per_interest = 3 is more than per_interest = 2"),
+        ({"builder": {"windows": 3}}, "did you mean 'window'"),
+    ],
+)
 def test_bad_settings_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_settings(RecallSettings, values, "recipe")

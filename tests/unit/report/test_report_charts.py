@@ -60,6 +60,20 @@ def test_a_frontier_of_one_point_is_no_curve_and_more_are_in_order() -> None:
     assert charts.frontier(points, "diversity@5", "recall@5")["data"][0]["x"] == [0.0, 0.5]
 
 
+def test_a_frontier_of_several_builders_is_a_line_each_with_the_own_lists_ringed() -> None:
+    places = [("mmr", 0.0), ("dpp", 0.0), ("mmr", 0.5), ("dpp", 0.5), ("ssd", 0.5)]
+    points = [
+        FrontierPoint(
+            builder=name, weight=w, n=5, chosen=(name, w) == ("dpp", 0.5), metrics={"recall": {"mean": w}, "diversity": {"mean": w}}
+        )
+        for name, w in places
+    ]
+    lines = charts.frontier(points, "diversity@5", "recall@5")["data"]
+    assert [line["name"] for line in lines] == ["mmr", "dpp"]
+    assert [line["marker"]["size"] for line in lines] == [[9, 9], [9, 18]]
+    assert len({line["marker"]["color"] for line in lines}) == 2
+
+
 def test_training_keeps_each_curve_to_its_own_steps() -> None:
     curve = TrainingCurve(points=(TrainingPoint(step=1, loss=3.0), TrainingPoint(step=2, validation=0.5)))
     loss, validation = charts.training(curve)["data"]

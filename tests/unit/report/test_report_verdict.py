@@ -72,6 +72,12 @@ def test_variety_that_is_dear_everywhere_is_named_at_its_full_price() -> None:
     )
 
 
+def test_variety_names_the_builder_that_gives_most_of_it() -> None:
+    points = [*_curve((0.0, 0.2, 0.5), (1.0, 0.199, 0.6)), *_curve((0.0, 0.2, 0.5), (0.5, 0.198, 0.7))]
+    points[2:] = [point.model_copy(update={"builder": "mmr"}) for point in points[2:]]
+    assert cost_of_variety(points, "50").startswith("Building lists by mmr with lambda 0.5 moves diversity@50 from 0.5000 to 0.7000")
+
+
 def test_variety_that_does_not_come_is_not_claimed() -> None:
     assert "does not make the lists more varied" in cost_of_variety(_curve((0.0, 0.2, 0.5), (1.0, 0.2, 0.5)), "50")
 

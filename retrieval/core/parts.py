@@ -1,0 +1,89 @@
+"""Parts of an artifact in the making that outlive their process: whoever comes back finds them and goes on."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact, write_text_durably
+from retrieval.core.locks import exclusive
+from retrieval.core.resources import as_resource_error
+from retrieval.core.settings import Settings
+
+_RECORD = "part.json"
+
+
+class PartRecord(Settings):
+    """The files of a finished part, and what its writer said about it."""
+
+    files: dict[str, FileRecord]
+    summary: dict[str, Any]
+
+
+class ResumableParts:
+    """The parts of one artifact in a scratch directory; a part is there whole, with its record, or not at all."""
+
+    def __init__(self, scratch: Path, staged: StagedArtifact) -> None:
+        self._scratch, self._staged = scratch, staged
+
+    def ensure(self, name: str, write: Callable[[StagedArtifact], None]) -> dict[str, Any]:
+        """Put a part into the artifact, written now or found intact from an earlier process; its summary.
+
+        `name` is the part's directory in the scratch space; files have their names in the artifact from `write`.
+
+        Raises:
+            ResourceError: the disk is full or may not be written.
+        """
+        folder = self._scratch / name
+        try:
+            record = _found(folder) or _written(folder, write)
+            for file in record.files:
+                _adopt(folder / file, self._staged.path(file))
+        except OSError as error:
+            raise as_resource_error(error, folder) or error from error
+        return record.summary
+
+
+@contextlib.contextmanager
+def resumable_parts(staged: StagedArtifact, what: str) -> Iterator[ResumableParts]:
+    """The parts of an artifact that is being written, for this process alone.
+
+    Raises:
+        ConflictError: another process writes the same artifact.
+    """
+    scratch = staged.scratch()
+    # Beside what it locks, which is removed with the artifact's commit.
+    with exclusive(scratch.with_suffix(".lock"), what):
+        yield ResumableParts(scratch, staged)
+
+
+def _found(folder: Path) -> PartRecord | None:
+    """The record of a part whose files are what it says; a damaged part is written again."""
+    try:
+        record = PartRecord.model_validate_json((folder / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError):
+        return None
+    return record if all(is_intact(folder / name, file) for name, file in record.files.items()) else None
+
+
+def _written(folder: Path, write: Callable[[StagedArtifact], None]) -> PartRecord:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    part = StagedArtifact(folder)
+    write(part)
+    record = PartRecord(files=part.records(), summary=part.summary)
+    write_text_durably(folder / _RECORD, record.model_dump_json())
+    return record
+
+
+def _adopt(source: Path, target: Path) -> None:
+    """The same file under a second name: taken away here, a process killed before the commit would have lost it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        # A file system without links, such as a mounted share.
+        shutil.copyfile(source, target)

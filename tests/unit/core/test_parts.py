@@ -1,0 +1,89 @@
+"""Parts that outlive their process."""
+
+from pathlib import Path
+
+import pytest
+
+from retrieval.core.artifacts import Artifact, StagedArtifact, Workspace
+from retrieval.core.errors import ConflictError, ResourceError
+from retrieval.core.parts import resumable_parts
+
+
+class StoppedError(Exception):
+    """Whoever writes dies here."""
+
+
+def write(workspace: Workspace, names: list[str], *, stop_after: int = 99) -> tuple[Artifact, list[str]]:
+    """An artifact of some parts, a file with its name each; the parts that had to be written."""
+    written: list[str] = []
+
+    def part(name: str, staged: StagedArtifact) -> None:
+        staged.path(f"files/{name}.txt").write_text(name)
+        if len(written) == stop_after:
+            raise StoppedError
+        staged.summary["length"] = len(name)
+        written.append(name)
+
+    with workspace.create("thing", "abc", settings={}, inputs={}) as staged, resumable_parts(staged, "thing") as parts:
+        for name in names:
+            summary = parts.ensure(name, lambda each, name=name: part(name, each))
+            assert summary == {"length": len(name)}
+    return workspace.open("thing", "abc"), written
+
+
+def scratch(root: Path) -> Path:
+    return root / ".staging/thing-abc"
+
+
+def test_who_comes_back_writes_what_is_missing_only(tmp_path: Path) -> None:
+    workspace, names = Workspace(tmp_path), ["one", "two", "three"]
+    with pytest.raises(StoppedError):
+        write(workspace, names, stop_after=2)
+    assert workspace.find("thing", "abc") is None
+    artifact, written = write(workspace, names)
+    assert written == ["three"]
+    assert [path.read_text() for path in artifact.files("files/")] == sorted(names)
+    workspace.drop_scratch("thing", "abc")
+    artifact.verify()
+
+
+def test_a_damaged_part_is_written_again(tmp_path: Path) -> None:
+    workspace, names = Workspace(tmp_path), ["one", "two", "three"]
+    with pytest.raises(StoppedError):
+        write(workspace, names, stop_after=2)
+    (scratch(tmp_path) / "one/files/one.txt").write_text("eno")
+    (scratch(tmp_path) / "two/part.json").write_text("{")
+    artifact, written = write(workspace, names)
+    assert written == names
+    artifact.verify()
+
+
+def test_two_processes_do_not_write_the_same_parts(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with workspace.create("thing", "abc", settings={}, inputs={}) as staged, resumable_parts(staged, "the thing"):
+        with pytest.raises(ConflictError, match="is at it"):
+            write(workspace, ["one"])
+        staged.summary["ended"] = True
+    assert workspace.open("thing", "abc").summary == {"ended": True}
+
+
+def test_a_file_system_without_links_gets_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    artifact, _ = write(Workspace(tmp_path), ["one"])
+    assert artifact.file("files/one.txt").stat().st_nlink == 1
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    def full(_: StagedArtifact) -> None:
+        raise OSError(28, "No space left on device")
+
+    workspace = Workspace(tmp_path)
+    with (
+        pytest.raises(ResourceError, match="disk is full"),
+        workspace.create("thing", "abc", settings={}, inputs={}) as staged,
+        resumable_parts(staged, "thing") as parts,
+    ):
+        parts.ensure("one", full)
