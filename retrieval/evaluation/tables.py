@@ -34,8 +34,8 @@ def _files_of(path: Path) -> list[Path]:
     return found
 
 
-def batches(paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[pl.DataFrame]:
-    """The rows of some parquet files, a few million at a time; `columns` None means all.
+def batches(paths: Sequence[Path], columns: Sequence[str] | None, *, rows: int = _BATCH_ROWS) -> Iterator[pl.DataFrame]:
+    """The rows of some parquet files, at most `rows` at a time; `columns` None means all.
 
     Raises:
         DataContractError: a file is missing, is not parquet, is damaged, or has no such column.
@@ -44,7 +44,7 @@ def batches(paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[pl
         try:
             with pq.ParquetFile(path) as file:
                 require_columns(file.schema_arrow.names, columns or (), path)
-                for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=None if columns is None else list(columns)):
+                for batch in file.iter_batches(batch_size=rows, columns=None if columns is None else list(columns)):
                     yield _frame(batch)
         except _UNREADABLE as error:
             raise unreadable(path, error) from None

@@ -140,6 +140,27 @@ class PopularSettings(Settings):
     """Count only the events of the last so many days before the end of training; 0 counts all. Needs a log with times."""
 
 
+class ImportedSettings(Settings):
+    """Vectors that somebody else trained. An item's score is the largest inner product with one of the user's vectors.
+
+    Each is a parquet file, or a folder of them, as `retrieval embed --export` writes them: item_id or user_id as in the
+    log, perhaps `interest` (which of a user's vectors, from 0), and `vector`, or the vectors in npy beside the ids.
+    """
+
+    name: Literal["imported"] = "imported"
+    items: str = Field(min_length=1)
+    users: str = ""
+    """As users look now, with the whole history: what a nightly recall serves."""
+    held_out: str = ""
+    """As held-out users looked at the cut: what is evaluated. Vectors that know the hidden events would cheat."""
+
+    @model_validator(mode="after")
+    def _has_users(self) -> "ImportedSettings":
+        if not (self.users or self.held_out):
+            raise ValueError("imported vectors of items need those of users: model.users, model.held_out, or both")
+        return self
+
+
 ModelSettings = Annotated[
     MindSettings
     | ComiRecDRSettings
@@ -148,6 +169,7 @@ ModelSettings = Annotated[
     | Gru4RecSettings
     | SASRecSettings
     | InterestTransformerSettings
-    | PopularSettings,
+    | PopularSettings
+    | ImportedSettings,
     Field(discriminator="name"),
 ]

@@ -2,6 +2,7 @@
 
 import torch
 
+from retrieval.core.errors import UsageError
 from retrieval.core.seeds import derive_seed
 from retrieval.core.tables import Table
 from retrieval.models.comirec_dr import ComiRecDR
@@ -12,7 +13,7 @@ from retrieval.models.item_tower import ItemTower
 from retrieval.models.mind import Mind
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
 from retrieval.models.sasrec import SASRec
-from retrieval.models.settings import ModelSettings, PopularSettings
+from retrieval.models.settings import ImportedSettings, ModelSettings, PopularSettings
 from retrieval.models.youtube_dnn import YouTubeDNN
 
 ENCODERS = Table(
@@ -29,13 +30,16 @@ ENCODERS = Table(
 )
 
 
-def build_model(settings: ModelSettings, n_items: int, seed: int, held: slice | None = None) -> AbstractRetrievalModel:
+def build_model(settings: ModelSettings, n_items: int, seed: int) -> AbstractRetrievalModel:
     """A model with weights drawn from `seed`; the global generator is left as it was.
 
-    `held` are the rows of the item table that it is to hold, None is all: their weights, and all others, are the same.
+    Raises:
+        UsageError: the vectors are imported, so there is nothing to train.
     """
     if isinstance(settings, PopularSettings):
         return PopularModel(n_items, settings)
+    if isinstance(settings, ImportedSettings):
+        raise UsageError("imported vectors are trained elsewhere", where="model.name = 'imported'", remedy="choose a model to train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        return RetrievalModel(ItemTower(n_items, settings.dimension, held), ENCODERS[settings.name](settings), settings)
+        return RetrievalModel(ItemTower(n_items, settings.dimension), ENCODERS[settings.name](settings), settings)

@@ -73,7 +73,7 @@ def explanation_lines(found: dict[str, Any]) -> list[str]:
         lines += [f"  {each['title']}  ({each['category']})" for each in interest["nearest"]]
     lines.append("list")
     for item in found["items"]:
-        why = ", ".join(item["driven_by"]) or "no history: popular items"
+        why = ", ".join(item["driven_by"]) or ("no history: popular items" if item["interest"] < 0 else "its vector")
         lines.append(f"  {item['rank']:>3}. {item['title']}  ({item['category']})  interest {item['interest']}, because of: {why}")
     return lines
 

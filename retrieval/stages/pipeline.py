@@ -12,12 +12,14 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
+from retrieval.models.settings import ImportedSettings
 from retrieval.stages import build_index, embed, evaluate, prepare, recall, train
 from retrieval.stages.audience import Scope, everyone, held_out
 from retrieval.stages.crew import crew
 from retrieval.stages.encode import EncodedHistories
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.export import Exported, ExportSettings, export_identity, write_export
+from retrieval.stages.import_vectors import ImportedVectors, import_inputs, write_imported, write_item_vectors
 from retrieval.stages.recipe import Recipe, baseline_recipes
 from retrieval.stages.user_vectors import AbstractUserVectors
 from retrieval.stages.warm_start import find_start, identity_of
@@ -57,7 +59,8 @@ class Pipeline:
 
     @cached_property
     def model_artifact(self) -> Artifact:
-        return self._ensure("train", "model", train.settings_of(self.recipe), self._model_inputs, self._write_model)
+        stage = "import" if isinstance(self.recipe.model, ImportedSettings) else "train"
+        return self._ensure(stage, "model", train.settings_of(self.recipe), self._model_inputs, self._write_model)
 
     @cached_property
     def model_id(self) -> str:
@@ -75,6 +78,8 @@ class Pipeline:
     @cached_property
     def users(self) -> AbstractUserVectors:
         """What answers for users."""
+        if isinstance(self.recipe.model, ImportedSettings):
+            return ImportedVectors(self.model_artifact, self.dataset)
         return EncodedHistories(self.model, self.dataset)
 
     @cached_property
@@ -114,22 +119,26 @@ class Pipeline:
         return train.Beginning(self.recipe, self.dataset, self._start, self._gather)
 
     def _gather(self, stop: int | None) -> World:
-        others, start = crew(), self._start
-        if others is None:
-            return ALONE
-        return others.lead(self.recipe, self.dataset_artifact.path, start.path if start else None, stop)
+        others = crew()
+        return ALONE if others is None else others.lead(self.recipe, self.dataset_artifact.path, stop)
 
-    @property
+    @cached_property
     def _model_inputs(self) -> dict[str, str]:
-        return {"dataset": self.dataset_artifact.id, **(identity_of(self._start) if self._start else {})}
+        model = self.recipe.model
+        given = import_inputs(model) if isinstance(model, ImportedSettings) else identity_of(self._start) if self._start else {}
+        return {"dataset": self.dataset_artifact.id, **given}
 
     # Written as methods, so that a model is opened only where something has to be written.
 
     def _write_model(self, staged: StagedArtifact) -> None:
-        train.write_model(self._beginning, self.stages.workspace.scratch("model", self.model_id), staged)
+        if isinstance(self.recipe.model, ImportedSettings):
+            return write_imported(self.recipe.model, self.dataset, staged)
+        return train.write_model(self._beginning, self.stages.workspace.scratch("model", self.model_id), staged)
 
     def _write_vectors(self, staged: StagedArtifact) -> None:
-        embed.write_vectors(self.model, self.model_artifact.id, self.dataset.catalog.fingerprint, staged)
+        if isinstance(self.recipe.model, ImportedSettings):
+            return write_item_vectors(self.model_artifact, staged)
+        return embed.write_vectors(self.model, self.model_artifact.id, self.dataset.catalog.fingerprint, staged)
 
     def _write_export(self, settings: ExportSettings, staged: StagedArtifact) -> None:
         source = Exported(self.dataset, self.vectors, self.users, self.recipe.recall.batch_users)
@@ -152,9 +161,9 @@ class Pipeline:
     def _queries(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The interests of some held-out users, or of any where nobody is held out: the queries that the index is judged by."""
         audience = held_out(self.dataset)
-        audience = audience if len(audience.users) else everyone(self.dataset)
-        batch = next(self.users.batches(audience, _INDEX_QUERIES))
-        return batch.vectors[batch.valid]
+        audience = audience if len(audience.users) and self.users.answers_for(audience) else everyone(self.dataset)
+        found = (batch.vectors[batch.valid] for batch in self.users.batches(audience, _INDEX_QUERIES))
+        return next((queries for queries in found if len(queries)), np.zeros((0, self.vectors.summary["dimension"]), np.float32))
 
     def _ensure(
         self, stage: str, kind: str, settings: Mapping[str, Any], inputs: Mapping[str, str], write: Callable[[StagedArtifact], None]

@@ -108,7 +108,7 @@ class Server:
         self.serving, self.settings = serving, recall_settings(serving.recipe)
         self.vectors = load_vectors(serving.vectors)
         self.index = open_index(serving.index, serving.vectors, index_settings(serving.recipe))
-        self.withheld = _withheld(serving.recipe, serving.dataset)
+        self.withheld = _withheld(serving.recipe, serving.dataset) | _without_vector(serving.vectors)
         self.search = InterestSearch(
             self.index, self.vectors, self.settings.pool_size, blocked=self.withheld, threads=self.settings.threads
         )
@@ -144,6 +144,14 @@ def _withheld(recipe: Recipe, dataset: Dataset) -> NDArray[np.bool_]:
     if recipe.recall.block_list:
         withheld[_blocked_rows(_block_list(recipe.recall), dataset)] = True
     return withheld
+
+
+def _without_vector(vectors: Artifact) -> NDArray[np.bool_]:
+    """bool[N]: items that whoever made the vectors did not have, which stand as zeros in the index."""
+    if "known.npy" not in vectors.manifest.files:
+        return np.zeros(vectors.summary["items"], dtype=bool)
+    known: NDArray[np.bool_] = np.load(vectors.file("known.npy"), allow_pickle=False)
+    return ~known
 
 
 def _block_list(settings: RecallSettings) -> Path:

@@ -11,7 +11,14 @@ from retrieval.data.generator.settings import GeneratorSettings
 from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.evaluation.settings import BASELINES, EvaluationSettings
 from retrieval.index.settings import IndexSettings
-from retrieval.models.settings import Gru4RecSettings, InterestTransformerSettings, ModelSettings, PopularSettings, YouTubeDNNSettings
+from retrieval.models.settings import (
+    Gru4RecSettings,
+    ImportedSettings,
+    InterestTransformerSettings,
+    ModelSettings,
+    PopularSettings,
+    YouTubeDNNSettings,
+)
 from retrieval.recall.settings import BuilderName, RecallSettings
 from retrieval.training.settings import TrainSettings
 
@@ -103,7 +110,7 @@ def _baseline_model(recipe: Recipe, name: str) -> Any:
     if name == "popular-lately":
         # A plain order says nothing about when: such a log has no "lately".
         return PopularSettings(last_days=LATELY_DAYS) if recipe.data.interactions.time_unit != "order" else None
-    if isinstance(model, PopularSettings):
+    if isinstance(model, (PopularSettings, ImportedSettings)):
         return None
     if name == "youtube-dnn":
         names = ("dimension", "history", "similarity", "temperature", "learned_temperature", "dropout")

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import Settings, canonical_json, parse_settings, read_toml, with_values
-from retrieval.models.settings import PopularSettings
+from retrieval.models.settings import ImportedSettings, PopularSettings
 from retrieval.stages.recipe import Recipe, parse_recipe
 
 _FIXED = ("train", "train.validation_users")
@@ -139,7 +139,7 @@ def check_space(search: Search, values: Mapping[str, Any], source: object) -> No
     for name, dimension in search.space.items():
         for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
             recipe = _parse(with_values(values, {name: value}, search.path), source, search.path)
-            _refuse_popularity(recipe, search)
+            _refuse_untrained(recipe, search)
         if name.partition(".")[0] not in ("model", "train") or name in _FIXED:
             raise UsageError(
                 f"'{name}' is not searched: it may change what is compared", where=search.path, expected="settings of model or train"
@@ -157,7 +157,9 @@ def _parse(values: Mapping[str, Any], source: object, where: Path) -> Recipe:
         raise UsageError(error.what, where=where) from None
 
 
-def _refuse_popularity(recipe: Recipe, search: Search) -> None:
+def _refuse_untrained(recipe: Recipe, search: Search) -> None:
+    if isinstance(recipe.model, ImportedSettings):
+        raise UsageError("imported vectors are trained elsewhere: there is nothing to search", where=search.path)
     if isinstance(recipe.model, PopularSettings):
         raise UsageError("popularity is counted, not trained: there is no validation to compare", where=search.path)
 

@@ -63,6 +63,10 @@ class AbstractUserVectors(ABC):
     def history(self) -> int:
         """How many of the newest events `routing` speaks of."""
 
+    def answers_for(self, audience: Audience) -> bool:  # noqa: ARG002 (whoever reads histories answers for all)
+        """Whether there are vectors of users as this audience sees them."""
+        return True
+
     @abstractmethod
     def _interests(self, audience: Audience, events: VisibleEvents) -> UserInterests:
         """The interests of B users."""
