@@ -13,10 +13,8 @@ import json
 import logging
 from pathlib import Path
 
-import polars as pl
-
 from retrieval.core.logging import configure_logging
-from retrieval.evaluation.measurements import Measurements, MeasurementSummary, compare, summarise
+from retrieval.evaluation.measurements import Measurements, compare, mean_over_runs
 from retrieval.stages.recipe import read_recipe
 from retrieval.stages.run import open_run
 
@@ -43,14 +41,6 @@ def measured(recipe: Path, overrides: list[str], workspace: Path) -> tuple[Measu
     return Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json")), best
 
 
-def over_seeds(runs: list[Measurements]) -> Measurements:
-    """Each user's mean over the seeds, summarised again."""
-    means = pl.concat(run.per_user for run in runs).group_by("user_id", maintain_order=True).mean()
-    settings = runs[0].summary.settings
-    summary = MeasurementSummary(metrics=summarise(means, settings), overall={}, counts=runs[0].summary.counts, settings=settings)
-    return Measurements(means, summary)
-
-
 def line(name: str, found: Measurements, health: list[dict[str, float]], reference: Measurements | None) -> str:
     recalls = "  ".join(f"{metric} {found.summary.metrics[metric].mean:.4f}" for metric in ("recall@20", "recall@50"))
     means = "  ".join(f"{key} {sum(each[key] for each in health) / len(health):.2f}" for key in HEALTH)
@@ -75,7 +65,7 @@ def main() -> None:
             measured(arguments.recipe, [*arguments.overrides, *VARIANTS[name], f"seed={seed}"], arguments.workspace)
             for seed in arguments.seeds
         ]
-        found = over_seeds([run for run, _ in runs])
+        found = mean_over_runs([run for run, _ in runs])
         print(line(name, found, [health for _, health in runs], reference), flush=True)
         reference = reference or found
 

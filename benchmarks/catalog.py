@@ -30,20 +30,24 @@ from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.models.settings import ComiRecSASettings
 from retrieval.models.table import build_model
 from retrieval.training.checkpoints import Checkpoints
+from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import TrainingEvents
+from retrieval.training.held_out import HeldOut, ValidationSettings
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
 from retrieval.training.settings import ExampleSettings, OptimizerSettings, TrainSettings
+from retrieval.training.sharding import held_rows
 from retrieval.training.table import EXAMPLES
-from retrieval.training.validation import HeldOut, ValidationSettings, validate
+from retrieval.training.validation import validate
 
 USERS, LENGTH, WATCHED, WARM = 20_000, 80, 16, 5
 DENSE_UP_TO = 1_000_000
 
 
-def settings_of(table: str, steps: int) -> TrainSettings:
+def settings_of(table: str, steps: int, sharding: str) -> TrainSettings:
     return TrainSettings(
         steps=steps,
+        sharding=sharding,
         examples=ExampleSettings(batch_size=128, least_history=26),
         loss=LossSettings(negatives=512),
         optimizer=OptimizerSettings(item_table=table),
@@ -52,23 +56,24 @@ def settings_of(table: str, steps: int) -> TrainSettings:
     )
 
 
-def training_run(n_items: int, table: str, steps: int, folder: Path) -> TrainingRun:
-    settings = settings_of(table, steps)
-    model = build_model(ComiRecSASettings(dimension=64, interests=4, history=50, temperature=0.3), n_items, 1)
+def training_run(n_items: int, table: str, steps: int, folder: Path, sharding: str = "replicated", world: World = ALONE) -> TrainingRun:
+    settings = settings_of(table, steps, sharding)
+    shape = ComiRecSASettings(dimension=64, interests=4, history=50, temperature=0.3)
+    model = build_model(shape, n_items, 1, held_rows(settings, n_items, world))
     assert isinstance(model, RetrievalModel)
     items = np.random.default_rng(1).integers(0, n_items, USERS * LENGTH).astype(np.int32)
     sequences = SequenceDataset(np.arange(USERS + 1) * LENGTH, items, np.tile(np.arange(LENGTH), USERS))
     events = TrainingEvents.of(sequences, np.full(USERS, LENGTH))
     examples = EXAMPLES["prefixes"](events, model.history, settings.examples, 1)
-    objective = Objective(model, events, settings.loss, choose_precision("auto", torch.device("cpu")), 1)
-    return TrainingRun(model, examples, objective, settings, validator(events, n_items), Checkpoints(folder), 1)
+    objective = Objective(model, events, settings.loss, choose_precision("auto", torch.device("cpu")), 1, world=world)
+    return TrainingRun(model, examples, objective, settings, validator(events, n_items, world), Checkpoints(folder), 1, world=world)
 
 
-def validator(events: TrainingEvents, n_items: int):
+def validator(events: TrainingEvents, n_items: int, world: World):
     start = events.start[:WATCHED]
     keys = torch.arange(WATCHED) * n_items + events.items[start + LENGTH - 1]
     held_out = HeldOut(events.items, events.times, start, start + LENGTH - 1, keys, torch.ones(WATCHED, dtype=torch.int64))
-    return lambda model: validate(model, held_out, ValidationSettings())
+    return lambda model: validate(model, held_out, ValidationSettings(), world)
 
 
 def measured(n_items: int, table: str, steps: int) -> dict[str, float]:

@@ -46,8 +46,9 @@ from retrieval.stages.train import Beginning, held_out_users, training_run
 from retrieval.training.checkpoints import Checkpoints
 from retrieval.training.distributed import ALONE
 from retrieval.training.examples import TrainingEvents
+from retrieval.training.held_out import HeldOut, ValidationSettings
 from retrieval.training.loop import TrainingRun, train
-from retrieval.training.validation import HeldOut, ValidationSettings, validate
+from retrieval.training.validation import validate
 
 try:
     from torch_rechub.basic.features import SequenceFeature, SparseFeature

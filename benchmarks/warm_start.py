@@ -20,7 +20,7 @@ import polars as pl
 
 from retrieval.core.artifacts import Artifact
 from retrieval.core.logging import configure_logging
-from retrieval.evaluation.measurements import Measurements, MeasurementSummary, compare, summarise
+from retrieval.evaluation.measurements import Measurements, compare, mean_over_runs
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
@@ -87,14 +87,6 @@ def measured(run: Pipeline) -> tuple[Measurements, float]:
     return Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json")), model.manifest.seconds
 
 
-def over_seeds(runs: list[Measurements]) -> Measurements:
-    """Each user's mean over the seeds, summarised again."""
-    means = pl.concat(run.per_user for run in runs).group_by("user_id", maintain_order=True).mean()
-    settings = runs[0].summary.settings
-    summary = MeasurementSummary(metrics=summarise(means, settings), overall={}, counts=runs[0].summary.counts, settings=settings)
-    return Measurements(means, summary)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -108,10 +100,10 @@ def main() -> None:
         yesterday = pipeline(END - WEEK, seed, arguments, {}).model_artifact
         for name, train in variants(arguments, yesterday).items():
             runs.setdefault(name, []).append(measured(pipeline(END, seed, arguments, train)))
-    full, spent = over_seeds([run for run, _ in runs["full"]]), mean(seconds for _, seconds in runs["full"])
+    full, spent = mean_over_runs([run for run, _ in runs["full"]]), mean(seconds for _, seconds in runs["full"])
     print(f"{full.summary.counts}; a full training takes {spent:.0f} s")
     for name, found in runs.items():
-        print(line(name, over_seeds([run for run, _ in found]), full, mean(seconds for _, seconds in found) / spent), flush=True)
+        print(line(name, mean_over_runs([run for run, _ in found]), full, mean(seconds for _, seconds in found) / spent), flush=True)
 
 
 def line(name: str, found: Measurements, full: Measurements, share: float) -> str:

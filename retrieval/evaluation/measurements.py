@@ -1,7 +1,7 @@
 """Measurements of one system: a value per user per metric, and what follows from them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,18 @@ def summarise(per_user: pl.DataFrame, settings: EvaluationSettings) -> dict[str,
     columns = [name for name in per_user.columns if name != "user_id"]
     found = intervals(_matrix(per_user, columns), resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed)
     return dict(zip(columns, found, strict=True))
+
+
+def mean_over_runs(runs: Sequence[Measurements]) -> Measurements:
+    """Each user's mean over runs of one system (training seeds), summarised again; the intervals are over users.
+
+    A user who has no value in one run is left out of that run's share of the mean. Figures of all lists together
+    ("coverage@50") belong to single runs and are not averaged.
+    """
+    means = pl.concat(run.per_user for run in runs).group_by("user_id", maintain_order=True).mean()
+    first = runs[0].summary
+    metrics = summarise(means, first.settings)
+    return Measurements(means, MeasurementSummary(metrics=metrics, overall={}, counts=first.counts, settings=first.settings))
 
 
 def compare(first: Measurements, second: Measurements) -> Comparison:

@@ -7,6 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+_DRAWN = 1 << 20
+"""Numbers of a table that are drawn at a time; a multiple of sixteen."""
+
 
 class RowGradients(NamedTuple):
     """The gradient of a table in its R distinct rows that have one, rows in rising order."""
@@ -21,9 +24,10 @@ class Lookups:
     def __init__(self) -> None:
         self._leaves: list[tuple[Tensor, Tensor]] = []
 
-    def read(self, table: Float[Tensor, "N D"], rows: Int[Tensor, "*S"]) -> Float[Tensor, "*S D"]:
-        """The rows of the table, remembered."""
-        leaf = table.detach().index_select(0, rows.flatten()).view(*rows.shape, -1).requires_grad_()
+    def read(self, table: Float[Tensor, "R D"], rows: Int[Tensor, "*S"], places: Int[Tensor, "*S"] | None = None) -> Float[Tensor, "*S D"]:
+        """The rows of the table, remembered; `places` is where they lie in it, if not at their own numbers."""
+        found = rows if places is None else places
+        leaf = table.detach().index_select(0, found.flatten()).view(*rows.shape, -1).requires_grad_()
         self._leaves.append((rows, leaf))
         return leaf
 
@@ -46,22 +50,42 @@ class Lookups:
         return RowGradients(rows[touched], values[touched])
 
 
+class FetchedRows:
+    """Some rows of a table that this process does not hold: R distinct ones in rising order, and their vectors."""
+
+    def __init__(self, rows: Int[Tensor, " R"], vectors: Float[Tensor, "R D"]) -> None:
+        self.rows, self.vectors = rows, vectors
+
+    def places(self, rows: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
+        """Where the vectors of some rows lie.
+
+        Raises:
+            LookupError: one of them was not fetched.
+        """
+        places = torch.searchsorted(self.rows, rows).clamp(max=max(0, len(self.rows) - 1))
+        if rows.numel() and not (len(self.rows) and torch.equal(self.rows[places], rows)):
+            raise LookupError("a row of the item table is read that was not fetched for this step")
+        return places
+
+
 class ItemTower(nn.Module):
-    """One embedding a catalog row, for histories and targets alike."""
+    """One embedding a catalog row, for histories and targets alike.
+
+    A sharded tower holds the rows `held` alone, with the weights that they have in a whole one; what it reads, its own rows
+    included, is what somebody has put into `fetched`.
+    """
 
     per_item: ClassVar = frozenset({"embedding.weight"})
     """The names in the state that have one row an item."""
 
-    def __init__(self, n_items: int, dimension: int) -> None:
+    def __init__(self, n_items: int, dimension: int, held: slice | None = None) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(n_items, dimension)
-        nn.init.normal_(self.embedding.weight, std=dimension**-0.5)
+        self.n_items, self.sharded = n_items, held is not None
+        self.held = slice(0, n_items) if held is None else held
+        """The rows that lie here."""
+        self.embedding = nn.Embedding(self.held.stop - self.held.start, dimension, _weight=_drawn(n_items, dimension, self.held))
         self.lookups: Lookups | None = None
-
-    @property
-    def n_items(self) -> int:
-        """N."""
-        return self.embedding.num_embeddings
+        self.fetched: FetchedRows | None = None
 
     def read_row_wise(self) -> Lookups:
         """From now on gradients go to the rows that are read, and the table itself has none; returns where they arrive."""
@@ -70,12 +94,56 @@ class ItemTower(nn.Module):
         return self.lookups
 
     def forward(self, rows: Int[Tensor, "*S"]) -> Float[Tensor, "*S D"]:
-        """The vectors of some catalog rows."""
+        """The vectors of some catalog rows.
+
+        Raises:
+            LookupError: a row lies elsewhere and was not fetched.
+        """
+        table, places = self._table(rows)
         if self.lookups is not None and torch.is_grad_enabled():
-            return self.lookups.read(self.embedding.weight, rows)
-        vectors: Tensor = self.embedding(rows)
-        return vectors
+            return self.lookups.read(table, rows, places)
+        return functional.embedding(places, table)
 
     def all_items(self) -> Float[Tensor, "N D"]:
-        """The vectors of the whole catalog, in row order; without a gradient where rows are read one by one."""
+        """The vectors of the whole catalog, in row order; without a gradient where rows are read one by one.
+
+        Raises:
+            LookupError: this tower holds a part of it.
+        """
+        if self.sharded:
+            raise LookupError(f"the item table is sharded: rows {self.held.start} to {self.held.stop} of {self.n_items} lie here")
         return self.embedding.weight
+
+    def held_items(self) -> Float[Tensor, "H D"]:
+        """The vectors of the rows that lie here, in row order."""
+        return self.embedding.weight
+
+    def _table(self, rows: Int[Tensor, "*S"]) -> tuple[Float[Tensor, "R D"], Int[Tensor, "*S"]]:
+        """Where to read some rows, and at which places."""
+        if not self.sharded:
+            return self.embedding.weight, rows
+        if self.fetched is None:
+            raise LookupError("the item table is sharded, and no row of it was fetched")
+        return self.fetched.vectors, self.fetched.places(rows)
+
+
+def _drawn(n_items: int, dimension: int, held: slice) -> Float[Tensor, "H D"]:
+    """Rows of the table that `nn.Embedding` and then `init.normal_` draw; only a block of all others is ever held.
+
+    Bit for bit: torch draws normal numbers by sixteen, and where they do not come out even the last sixteen anew, so any
+    blocks of a multiple of sixteen are those of one draw, if the last one has sixteen numbers at least.
+    """
+    table = torch.empty(held.stop - held.start, dimension)
+    first, past = held.start * dimension, held.stop * dimension
+    for deviation in (1.0, dimension**-0.5):
+        for start, stop in _blocks(n_items * dimension):
+            drawn = torch.empty(stop - start).normal_(0.0, deviation)
+            low, high = max(start, first), min(stop, past)
+            if low < high:
+                table.view(-1)[low - first : high - first] = drawn[low - start : high - start]
+    return table
+
+
+def _blocks(total: int) -> list[tuple[int, int]]:
+    starts = list(range(0, max(1, total - 15), _DRAWN))
+    return list(zip(starts, [*starts[1:], total], strict=True))

@@ -123,6 +123,10 @@ class RetrievalModel(AbstractRetrievalModel):
     def all_items(self) -> Float[Tensor, "N D"]:
         return self._scored(self.items.all_items(), slice(None))
 
+    def held_items(self) -> Float[Tensor, "H D"]:
+        """The vectors of the items whose rows lie in this process, as they are scored: all of them, unless the table is sharded."""
+        return self._scored(self.items.held_items(), self.items.held)
+
     def _events(self, histories: Histories) -> Float[Tensor, "B L D"]:
         vectors = self.items(histories.items) * histories.valid[:, :, None]
         return dropout(vectors, self.settings.dropout, self.training)

@@ -30,8 +30,10 @@ ENCODERS = Table(
 )
 
 
-def build_model(settings: ModelSettings, n_items: int, seed: int) -> AbstractRetrievalModel:
+def build_model(settings: ModelSettings, n_items: int, seed: int, held: slice | None = None) -> AbstractRetrievalModel:
     """A model with weights drawn from `seed`; the global generator is left as it was.
+
+    `held` are the rows of the item table that it is to hold, None is all: their weights, and all others, are the same.
 
     Raises:
         UsageError: the vectors are imported, so there is nothing to train.
@@ -42,4 +44,4 @@ def build_model(settings: ModelSettings, n_items: int, seed: int) -> AbstractRet
         raise UsageError("imported vectors are trained elsewhere", where="model.name = 'imported'", remedy="choose a model to train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        return RetrievalModel(ItemTower(n_items, settings.dimension), ENCODERS[settings.name](settings), settings)
+        return RetrievalModel(ItemTower(n_items, settings.dimension, held), ENCODERS[settings.name](settings), settings)

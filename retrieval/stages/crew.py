@@ -39,22 +39,27 @@ class Crew:
         self._said = 0
         self._world: World | None = None
 
-    def lead(self, recipe: Recipe, dataset: Path, stop: int | None) -> World:
-        """The group that trains a recipe on a dataset up to a step; the others hear of it and join."""
-        self._say({"recipe": recipe.model_dump(mode="json", by_alias=True), "dataset": str(dataset.resolve()), "stop": stop})
+    def lead(self, recipe: Recipe, dataset: Path, start: Path | None, stop: int | None) -> World:
+        """The group that trains a recipe on a dataset up to a step, `start` the model it begins with; the others hear of it and join."""
+        paths = {"dataset": str(dataset.resolve()), "start": str(start.resolve()) if start else None}
+        self._say({"recipe": recipe.model_dump(mode="json", by_alias=True), **paths, "stop": stop})
         return self._joined(recipe)
 
     def follow(self) -> int:
         """Train with the leader whenever it trains; returns the exit code it ends with."""
         while "end" not in (order := self._hear(_PATIENCE)):
-            recipe = Recipe.model_validate(order["recipe"])
-            use_threads(recipe)
-            dataset = Dataset.open(open_artifact(Path(order["dataset"])))
             # Losses that are not finite and signals stop all alike, and it is the leader who says what follows from it.
             with contextlib.suppress(QualityGateError, InterruptedRunError):
-                train.train_along(recipe, dataset, order["stop"], self._joined(recipe))
+                self._train(order)
         self._store.set(f"left/{self.place.rank}", "")
         return int(order["end"])
+
+    def _train(self, order: dict[str, Any]) -> None:
+        recipe = Recipe.model_validate(order["recipe"])
+        use_threads(recipe)
+        dataset = Dataset.open(open_artifact(Path(order["dataset"])))
+        start = open_artifact(Path(order["start"])) if order["start"] else None
+        train.train_along(train.Beginning(recipe, dataset, start, lambda _: self._joined(recipe)), order["stop"])
 
     def end(self, code: int) -> None:
         """The leader is done with this exit code; where all is well it stays until the others know."""

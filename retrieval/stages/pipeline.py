@@ -119,8 +119,10 @@ class Pipeline:
         return train.Beginning(self.recipe, self.dataset, self._start, self._gather)
 
     def _gather(self, stop: int | None) -> World:
-        others = crew()
-        return ALONE if others is None else others.lead(self.recipe, self.dataset_artifact.path, stop)
+        others, start = crew(), self._start
+        if others is None:
+            return ALONE
+        return others.lead(self.recipe, self.dataset_artifact.path, start.path if start else None, stop)
 
     @cached_property
     def _model_inputs(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,14 +25,17 @@ from retrieval.models.settings import ImportedSettings, PopularSettings
 from retrieval.models.table import build_model
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.warm_start import ITEM_IDS, WEIGHTS, save_item_ids, start_from
-from retrieval.training.checkpoints import Checkpoints, TrainingState, read_tensors
+from retrieval.training.checkpoints import Checkpoints, TrainingState
 from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import TrainingEvents
+from retrieval.training.held_out import HeldOut, ValidationSettings
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
 from retrieval.training.optimizer import has_row_wise_table
+from retrieval.training.sharding import held_rows
 from retrieval.training.table import EXAMPLES
-from retrieval.training.validation import HeldOut, ValidationSettings, validate
+from retrieval.training.tensor_files import read_tensors
+from retrieval.training.validation import validate
 
 _HOUR, _DAY = 3_600, 86_400
 log = get_logger("train")
@@ -46,8 +49,8 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
         # Its files are inputs: where they lie does not matter.
         return {"model": {"name": recipe.model.name}}
     watched = {"n": recipe.evaluate.primary_cutoff, "filter_seen": recipe.recall.filter_seen}
-    # What training starts from is an input: its name is not what it is.
-    trained = recipe.train.model_dump(exclude={"start_from"})
+    # What training starts from is an input: its name is not what it is. Where the item table lies moves no bit of it.
+    trained = recipe.train.model_dump(exclude={"start_from", "sharding"})
     return {"model": recipe.model.model_dump(), "train": trained, "seed": recipe.seed, "validation": watched}
 
 
@@ -66,9 +69,15 @@ class Beginning:
     gather: Callable[[int | None], World] = _alone
     """The processes that train it up to a step; they come together only where there is something to train."""
 
-    def model(self) -> tuple[AbstractRetrievalModel, dict[str, Any]]:
-        """The model before the first step, and what a summary says about it."""
-        model = build_model(self.recipe.model, self.dataset.catalog.n_items, self.recipe.seed)
+    def model(self, world: World = ALONE) -> tuple[AbstractRetrievalModel, dict[str, Any]]:
+        """The model before the first step, of which this process may hold a part, and what a summary says about it.
+
+        Raises:
+            UsageError: it cannot be sharded as the recipe asks, or the start model is of another kind.
+        """
+        recipe, n_items = self.recipe, self.dataset.catalog.n_items
+        held = None if isinstance(recipe.model, PopularSettings) else held_rows(recipe.train, n_items, world)
+        model = build_model(recipe.model, n_items, recipe.seed, held)
         taken = start_from(model, self.recipe, self.dataset.catalog, self.start) if self.start else None
         return model, {"start": taken} if taken else {}
 
@@ -77,25 +86,39 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
     """Train the recipe's model and write weights, curve and summary; the checkpoints stay, for the case that the commit fails."""
     keep_freed_memory()
     recipe, dataset = beginning.recipe, beginning.dataset
-    model, started = beginning.model()
     # Two runs of one recipe would overwrite each other's checkpoints; the lock lies beside them, because they are removed.
     with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
-        state = _fit(model, beginning, Checkpoints(checkpoints))
-    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    save_file(weights, staged.path(WEIGHTS))
+        kept = Checkpoints(checkpoints)
+        state, model, about = _fit(beginning, kept)
+        _write_weights(model, kept, staged.path(WEIGHTS))
     save_item_ids(dataset.catalog, staged.path(ITEM_IDS))
     write_json(staged.path("history.json"), state.curve)
     staged.summary |= {
         "model": recipe.model.name,
-        "parameters": sum(value.numel() for value in model.parameters()),
+        "parameters": _parameters(model),
         "steps": state.step,
         "best_step": state.best_step,
         "processes": state.processes,
         "validation": next((point for point in state.curve if point["step"] == state.best_step), {}),
         "catalog_fingerprint": dataset.catalog.fingerprint,
-        **started,
-        **({} if isinstance(recipe.model, PopularSettings) else _resolved(recipe, dataset.catalog.n_items)),
+        **about,
     }
+
+
+def _write_weights(model: AbstractRetrievalModel, kept: Checkpoints, path: Path) -> None:
+    if isinstance(model, RetrievalModel):
+        kept.give_best(path)  # the file as it is: the item table may be more than this process holds
+    else:
+        save_file(model.state_dict(), path)
+
+
+def _parameters(model: AbstractRetrievalModel) -> int:
+    """How many numbers are learned, those that lie in other processes included."""
+    own = sum(value.numel() for value in model.parameters())
+    if not isinstance(model, RetrievalModel):
+        return own
+    held = model.items.held_items()
+    return own - held.numel() + model.items.n_items * held.shape[1]
 
 
 def train_until(beginning: Beginning, checkpoints: Path, stop: int | None) -> TrainingState:
@@ -106,16 +129,14 @@ def train_until(beginning: Beginning, checkpoints: Path, stop: int | None) -> Tr
     """
     keep_freed_memory()
     recipe = beginning.recipe
-    model, _ = beginning.model()
     with exclusive(checkpoints.with_suffix(".lock"), f"training of {recipe.name}"):
-        return _fit(model, beginning, Checkpoints(checkpoints), stop or recipe.train.steps)
+        return _fit(beginning, Checkpoints(checkpoints), stop or recipe.train.steps).state
 
 
-def train_along(recipe: Recipe, dataset: Dataset, stop: int | None, world: World) -> None:
+def train_along(beginning: Beginning, stop: int | None) -> None:
     """The part of a process that does not lead: it trains with the others and neither reads checkpoints nor writes anything."""
     keep_freed_memory()
-    beginning = Beginning(recipe, dataset, gather=lambda _: world)
-    _fit(beginning.model()[0], beginning, Checkpoints(Path(os.devnull)), stop)
+    _fit(beginning, Checkpoints(Path(os.devnull)), stop)
 
 
 def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetrievalModel:
@@ -129,17 +150,27 @@ def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetr
     return model.to(choose_device(recipe.machine.device)).eval()
 
 
-def _fit(model: AbstractRetrievalModel, beginning: Beginning, checkpoints: Checkpoints, stop: int | None = None) -> TrainingState:
-    dataset = beginning.dataset
+class _Fitted(NamedTuple):
+    """How a training ended, the model as it lies in this process, and what a summary says about both."""
+
+    state: TrainingState
+    model: AbstractRetrievalModel
+    about: dict[str, Any]
+
+
+def _fit(beginning: Beginning, checkpoints: Checkpoints, stop: int | None = None) -> _Fitted:
+    recipe, dataset = beginning.recipe, beginning.dataset
     events = TrainingEvents.of(dataset.sequences, dataset.split.train_end)
     if int(events.count.sum()) == 0:
         raise DataContractError("the training part of the split has no events", where="split", remedy="use more data or another protocol")
+    world = ALONE if isinstance(recipe.model, PopularSettings) else beginning.gather(stop)
+    model, started = beginning.model(world)
     if isinstance(model, PopularModel):
-        return _count(model, events)
+        return _Fitted(_count(model, events), model, started)
     if not isinstance(model, RetrievalModel):
         raise TypeError(f"no way to train a {type(model).__name__}")
-    run = training_run(model, events, beginning, checkpoints, beginning.gather(stop))
-    return train(replace(run, stop_at_step=stop))
+    run = training_run(model, events, beginning, checkpoints, world)
+    return _Fitted(train(replace(run, stop_at_step=stop)), model, {**started, **_resolved(recipe, model)})
 
 
 def _count(model: PopularModel, events: TrainingEvents) -> TrainingState:
@@ -160,7 +191,7 @@ def training_run(
     recipe = beginning.recipe
     device = choose_device(recipe.machine.device)
     compute = choose_precision(recipe.train.precision, device)
-    log.info("training", model=recipe.model.name, processes=world.size, **_resolved(recipe, model.items.n_items))
+    log.info("training", model=recipe.model.name, processes=world.size, **_resolved(recipe, model))
     model, events = model.to(device), _targeted(events, recipe).to(device)
     if model.prior is not None:
         model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
@@ -177,12 +208,13 @@ def _targeted(events: TrainingEvents, recipe: Recipe) -> TrainingEvents:
     return events.with_newest(newest) if newest else events
 
 
-def _resolved(recipe: Recipe, n_items: int) -> dict[str, Any]:
+def _resolved(recipe: Recipe, model: RetrievalModel) -> dict[str, Any]:
     """What `auto` came to here; besides the item table's it moves results in their last digits and is no part of a model's identity."""
     device = choose_device(recipe.machine.device)
     products = str(choose_precision(recipe.train.precision, device)).removeprefix("torch.")
-    item_table = "row-wise" if has_row_wise_table(recipe.train, n_items) else "dense"
-    return {"device": str(device), "products": products, "threads": torch.get_num_threads(), "item_table": item_table}
+    item_table = "row-wise" if has_row_wise_table(recipe.train, model.items.n_items) else "dense"
+    sharding = "rows" if model.items.sharded else "replicated"
+    return {"device": str(device), "products": products, "threads": torch.get_num_threads(), "item_table": item_table, "sharding": sharding}
 
 
 def _validator(beginning: Beginning, device: torch.device, world: World) -> Callable[[RetrievalModel], dict[str, float]]:

@@ -1,7 +1,8 @@
 """Warm start: a new log's model begins with the weights of an earlier one, items matched by their ids."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -14,8 +15,10 @@ from retrieval.core.settings import fingerprint
 from retrieval.data.catalog import Catalog, rows_of
 from retrieval.models.retrieval_model import AbstractRetrievalModel, RetrievalModel
 from retrieval.stages.recipe import Recipe
-from retrieval.training.checkpoints import read_tensors
+from retrieval.training.sharded_rows import CHUNK
+from retrieval.training.tensor_files import TensorFile
 
+_Value = TypeVar("_Value")
 ITEM_IDS = "item_ids.parquet"
 WEIGHTS = "model.safetensors"
 # What is no part of what the weights have learned; with any other difference it is another encoder, even where shapes agree.
@@ -61,15 +64,27 @@ def start_from(model: AbstractRetrievalModel, recipe: Recipe, catalog: Catalog, 
     if not isinstance(model, RetrievalModel):
         raise UsageError("popularity is counted, it has no weights to start from", where="train.start_from")
     rows = torch.from_numpy(_rows(catalog, start).copy())
-    known = rows >= 0
-    old, new = (_learned(model, state) for state in (read_tensors(start.file(WEIGHTS)), model.state_dict()))
-    _refuse_other_shapes(model, old, new, start)
+    old, new = TensorFile(start.file(WEIGHTS)), _learned(model, model.state_dict())
+    _refuse_other_shapes(model, _learned(model, old.shapes), {name: tuple(value.shape) for name, value in new.items()}, start)
     for name, value in new.items():
         if name in model.per_item:
-            value[known] = old[name][rows[known]].to(value)
+            _take_rows(value, rows[model.items.held], old, name)
         else:
             value.copy_(old[name])
-    return {"model": start.id, "known_items": int(known.sum()), "new_items": int((~known).sum())}
+    known = int((rows >= 0).sum())
+    return {"model": start.id, "known_items": known, "new_items": len(rows) - known}
+
+
+def _take_rows(table: Tensor, sources: Tensor, old: TensorFile, name: str) -> None:
+    """Put the rows `sources` of an old table into a new one, -1 none; the old one is read once, a chunk at a time."""
+    order = torch.argsort(sources)
+    order = order[sources[order] >= 0]
+    wanted, (count, *rest) = sources[order], old.shapes[name]
+    together = max(1, CHUNK // torch.Size(rest).numel())
+    for first in range(0, count, together):
+        low, high = torch.searchsorted(wanted, torch.tensor([first, first + together])).tolist()
+        chunk = old.rows(name, first, min(count, first + together))
+        table[order[low:high]] = chunk[wanted[low:high] - first].to(table)
 
 
 def _rows(catalog: Catalog, start: Artifact) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -92,15 +107,13 @@ def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:
             _refuse(f"model.{name}", now.get(name), was.get(name), start)
 
 
-def _learned(model: RetrievalModel, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _learned(model: RetrievalModel, state: Mapping[str, _Value]) -> dict[str, _Value]:
     return {name: value for name, value in state.items() if name not in model.counted}
 
 
-def _refuse_other_shapes(model: RetrievalModel, old: dict[str, Tensor], new: dict[str, Tensor], start: Artifact) -> None:
+def _refuse_other_shapes(model: RetrievalModel, old: dict[str, tuple[int, ...]], new: dict[str, tuple[int, ...]], start: Artifact) -> None:
     """What settings do not tell: the model was written by another version."""
-    shapes = [
-        {name: tuple(value.shape[1:] if name in model.per_item else value.shape) for name, value in state.items()} for state in (new, old)
-    ]
+    shapes = [{name: shape[1:] if name in model.per_item else shape for name, shape in state.items()} for state in (new, old)]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         now, was = (each.get(name) for each in shapes)
         if now != was:

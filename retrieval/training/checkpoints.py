@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from retrieval.core.artifacts import sha256_of, write_json
+from retrieval.core.artifacts import write_json
 from retrieval.core.errors import IntegrityError
+from retrieval.training.sharded_rows import Stored
+from retrieval.training.tensor_files import TensorFile, compare, read_tensors, write_tensors
 
 _KEPT = 2
 _BEST = "best"
@@ -34,21 +34,16 @@ class TrainingState:
     curve: list[dict[str, float | int]] = field(default_factory=list)
 
 
-class TensorGroups(Mapping[str, dict[str, Tensor]]):
-    """The groups of tensors of a checkpoint, each read when it is asked for: together they may not fit."""
+class TensorGroups(Mapping[str, TensorFile]):
+    """The groups of tensors of a checkpoint, nothing of which is read before it is asked for: together they may not fit."""
 
     def __init__(self, folder: Path, names: list[str]) -> None:
         self._folder, self._names = folder, names
 
-    def __getitem__(self, name: str) -> dict[str, Tensor]:
+    def __getitem__(self, name: str) -> TensorFile:
         if name not in self._names:
             raise KeyError(name)
-        return read_tensors(self._folder / f"{name}.safetensors")
-
-    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
-        """The shapes of a group, without reading it."""
-        with safe_open(self._folder / f"{name}.safetensors", "pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+        return TensorFile(self._folder / f"{name}.safetensors")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -68,12 +63,12 @@ class Checkpoints:
         self.folder = folder
         self._best_sha256 = ""
 
-    def save(self, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """Write one file a group of tensors and the state, then drop all but the newest two."""
+    def save(self, state: TrainingState, tensors: Mapping[str, Mapping[str, Stored]]) -> None:
+        """Write one file a group of tensors, in their order, and the state, then drop all but the newest two."""
         staging = self.folder / f".step-{state.step:09d}-{os.getpid()}"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        digests = {name: _write(staging / f"{name}.safetensors", group) for name, group in tensors.items()}
+        digests = {name: write_tensors(staging / f"{name}.safetensors", group) for name, group in tensors.items()}
         if self._best_sha256:
             _link(self._best, staging / self._best.name)
             digests[_BEST] = self._best_sha256
@@ -84,11 +79,11 @@ class Checkpoints:
         for old in self._found()[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def keep_best(self, tensors: dict[str, Tensor]) -> None:
+    def keep_best(self, tensors: Mapping[str, Stored]) -> None:
         """These are the best weights until others are kept."""
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self._best.with_suffix(".new")
-        self._best_sha256 = _write(fresh, tensors)
+        self._best_sha256 = write_tensors(fresh, tensors)
         fresh.replace(self._best)
 
     def best(self) -> dict[str, Tensor] | None:
@@ -98,6 +93,15 @@ class Checkpoints:
             IntegrityError: the file changed since.
         """
         return read_tensors(self._best, self._best_sha256) if self._best_sha256 else None
+
+    def give_best(self, path: Path) -> None:
+        """Put the weights that were kept last where `path` says, without reading them into memory.
+
+        Raises:
+            IntegrityError: the file changed since.
+        """
+        compare(self._best, self._best_sha256)
+        _link(self._best, path)
 
     def load(self) -> tuple[TrainingState, TensorGroups] | None:
         """The newest intact checkpoint; a damaged one is passed over for the one before it."""
@@ -128,15 +132,10 @@ def _read(path: Path) -> tuple[TrainingState, dict[str, str]]:
     try:
         record: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
         for name, digest in record["sha256"].items():
-            _compare(path / f"{name}.safetensors", digest)
+            compare(path / f"{name}.safetensors", digest)
         return TrainingState(**record["state"]), record["sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"checkpoint is damaged: {error}", where=path) from None
-
-
-def _write(path: Path, tensors: dict[str, Tensor]) -> str:
-    save_file({name: value.contiguous() for name, value in tensors.items()}, path)
-    return sha256_of(path)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -148,23 +147,3 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, fresh)
     fresh.replace(target)
-
-
-def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, after its bytes were compared with `sha256`.
-
-    Raises:
-        IntegrityError: the bytes changed, or they are no safetensors file.
-    """
-    if sha256 is not None:
-        _compare(path, sha256)
-    try:
-        # Read, not mapped: a mapped file that is replaced under a running process would crash it.
-        return load_file(path, backend="pread")
-    except SafetensorError as error:
-        raise IntegrityError(f"is no safetensors file: {error}", where=path) from None
-
-
-def _compare(path: Path, sha256: str) -> None:
-    if sha256_of(path) != sha256:
-        raise IntegrityError("is damaged: its sha256 changed", where=path)

@@ -30,6 +30,8 @@ from retrieval.models.item_tower import RowGradients
 
 _TOGETHER = 1 << 16
 """Gradients of fewer numbers travel in one message."""
+_SUMMED = 1 << 22
+"""Numbers that are compared at a time: their sum makes a copy of twice the size."""
 _TIMEOUT = dt.timedelta(minutes=30)
 """For one exchange; the longest wait is that for the leader's checkpoint."""
 
@@ -56,6 +58,10 @@ class World:
         least, more = divmod(count, self.size)
         first = self.rank * least + min(self.rank, more)
         return slice(first, first + least + (self.rank < more))
+
+    def among(self, count: int) -> "World":
+        """The processes that share `count` things; too few of them to go round, and each process does them all."""
+        return self if count >= self.size else ALONE
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """The sums over the processes of a few numbers."""
@@ -104,6 +110,36 @@ class World:
         whole[self.share(total)] = part
         return self.add(whole)
 
+    def gathered(self, values: Tensor) -> list[Tensor]:
+        """What each process brings, in order; all of the same shape."""
+        if self.size == 1:
+            return [values]
+        found = [torch.empty_like(values) for _ in range(self.size)]
+        with _lost_others():
+            dist.all_gather(found, values)
+        return found
+
+    def swapped(self, rows: Float[Tensor, "S D"], sent: list[int], received: list[int]) -> Float[Tensor, "R D"]:
+        """The rows that every process has for this one, in the order of the processes; `rows` are those for each of them in turn.
+
+        `sent` and `received` say how many there are for and from each process.
+        """
+        found = rows.new_empty(sum(received), rows.shape[1])
+        with _lost_others():
+            dist.all_to_all_single(found, rows, received, sent)
+        return found
+
+    def send(self, values: Tensor, to: int) -> None:
+        """Give a tensor to one process, which has to `receive` it."""
+        with _lost_others():
+            dist.send(values.cpu().contiguous(), to)
+
+    def receive(self, values: Tensor, sender: int) -> Tensor:
+        """What one process sends into a tensor of the CPU."""
+        with _lost_others():
+            dist.recv(values, sender)
+        return values
+
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Everybody's tensors become the leader's."""
         if self.size > 1:
@@ -143,7 +179,8 @@ class World:
         """
         if self.size == 1:
             return
-        own = sum(int(tensor.detach().view(torch.int32).sum(dtype=torch.int64)) for tensor in tensors)
+        pieces = (piece for tensor in tensors for piece in torch.split(tensor.detach().view(torch.int32).flatten(), _SUMMED))
+        own = sum(int(piece.sum(dtype=torch.int64)) for piece in pieces)
         (others,) = self.sum([float(own != self.told(own))])
         if others:
             raise IntegrityError(
@@ -163,10 +200,7 @@ class World:
         lengths: list[int] = self.add(counts).tolist()
         padded = rows.new_zeros(max(lengths))
         padded[: len(rows)] = rows
-        gathered = [torch.empty_like(padded) for _ in lengths]
-        with _lost_others():
-            dist.all_gather(gathered, padded)
-        return torch.cat([each[:length] for each, length in zip(gathered, lengths, strict=True)])
+        return torch.cat([each[:length] for each, length in zip(self.gathered(padded), lengths, strict=True)])
 
 
 ALONE = World()

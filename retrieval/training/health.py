@@ -24,9 +24,8 @@ class HealthPart:
     wins: Int[Tensor, " K"]
 
 
-def observe(interests: Interests, items: Float[Tensor, "N S"], top: Int[Tensor, "B n"]) -> HealthPart:
-    """The health of the interests of B users whose best items are `top`."""
-    winners = _winners(interests, items[top])
+def observe(interests: Interests, winners: Int[Tensor, "B n"]) -> HealthPart:
+    """The health of the interests of B users, of which `winners` score their best items best."""
     each = torch.nn.functional.one_hot(winners, interests.vectors.shape[1])
     cosine, pairs = pairwise_cosine(interests)
     return HealthPart(cosine, pairs, effective_rank(interests), (each.sum(dim=1) > 0).sum(dim=1).float(), each.sum(dim=(0, 1)))
@@ -51,6 +50,12 @@ def summarise_health(every: HealthPart) -> dict[str, float]:
     }
 
 
+def winning(interests: Interests, listed: Float[Tensor, "B n S"]) -> Int[Tensor, "B n"]:
+    """The interest that scores each listed item best."""
+    scores = listed @ interests.vectors.transpose(1, 2)
+    return scores.masked_fill(~interests.valid[:, None, :], -torch.inf).argmax(dim=2)
+
+
 def pairwise_cosine(interests: Interests) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """Mean cosine over the pairs of a user's valid interests, and how many pairs (0: the mean is 0)."""
     unit = torch.nn.functional.normalize(interests.vectors, dim=-1) * interests.valid[:, :, None]
@@ -65,9 +70,3 @@ def effective_rank(interests: Interests) -> Float[Tensor, " B"]:
     values = torch.linalg.eigvalsh((unit @ unit.transpose(1, 2)).double()).clamp(min=0)
     share = values / values.sum(dim=1, keepdim=True).clamp(min=1e-12)
     return torch.exp(-torch.special.xlogy(share, share).sum(dim=1)).float()
-
-
-def _winners(interests: Interests, listed: Float[Tensor, "B n S"]) -> Int[Tensor, "B n"]:
-    """The interest that scores each listed item best."""
-    scores = listed @ interests.vectors.transpose(1, 2)
-    return scores.masked_fill(~interests.valid[:, None, :], -torch.inf).argmax(dim=2)

@@ -2,8 +2,9 @@
 
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from retrieval.training.examples import AbstractExamples
 from retrieval.training.objective import Objective
 from retrieval.training.optimizer import Optimizer, has_row_wise_table
 from retrieval.training.settings import TrainSettings
+from retrieval.training.sharded_rows import ShardedRows, Stored, as_stored
+from retrieval.training.tensor_files import send_rows
 
 Validate = Callable[[RetrievalModel], dict[str, float]]
 log = get_logger("train")
@@ -40,11 +43,13 @@ class TrainingRun:
     stop_at_step: int | None = None
     """Leave a checkpoint at this step and end, as if killed there: no part of what is trained, which goes on later."""
     world: World = ALONE
-    """The processes that train it together; the first one reads and writes the files, and ends with the best weights."""
+    """The processes that train it together; the first one reads and writes the files, and ends with the best weights if it holds all."""
 
 
 def train(run: TrainingRun) -> TrainingState:
     """Train to the end or to early stopping, from the newest checkpoint if there is one; leaves the best weights in the model.
+
+    A sharded model is left with its last weights: the best ones are in the checkpoints' file, where one process reads them.
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
@@ -80,7 +85,7 @@ class _Loop:
                     self._stop()
                 if self.state.step % settings.checkpoint_every == 0 or self.state.step == self.run.stop_at_step:
                     self._save()
-        if self.world.leads:
+        if self.world.leads and not self.run.model.items.sharded:
             # A part that ends before the first validation has no best yet.
             self.run.model.load_state_dict(self.run.checkpoints.best() or self.run.model.state_dict())
         return self.state
@@ -134,8 +139,7 @@ class _Loop:
         self.state.curve.append({"step": self.state.step, "loss": loss, **measured})
         if value > self.state.best:
             self.state.best, self.state.best_step, self.state.stale = value, self.state.step, 0
-            if self.world.leads:
-                self.run.checkpoints.keep_best(self.run.model.state_dict())
+            self._keep_best()
         else:
             self.state.stale += 1
         bar.advance(0, note=f"loss {loss:.3f}  {name} {value:.4f}  best {self.state.best:.4f} at {self.state.best_step}")
@@ -159,31 +163,57 @@ class _Loop:
             remedy="run the same command again to go on",
         )
 
-    def _save(self) -> None:
-        self.world.require_same(self.run.model.parameters())
-        tensors = {"model": self.run.model.state_dict(), "optimizer": self.optimizer.state()}
-        tensors |= {"losses": {"since_validation": self.since_validation}, "carried": self.run.objective.carried.tensors(self.world)}
+    def _keep_best(self) -> None:
+        weights = self._weights()
         if self.world.leads:
-            self.run.checkpoints.save(self.state, tensors)
+            self.run.checkpoints.keep_best(weights)
+        else:
+            send_rows(weights)
+
+    def _save(self) -> None:
+        weights = self._weights()
+        learned = (weights[name] for name, _ in self.run.model.named_parameters())
+        self.world.require_same(value for value in learned if isinstance(value, Tensor))
+        carried = self.run.objective.carried.tensors(self.world)
+        groups: dict[str, Mapping[str, Stored]] = {"model": weights, "optimizer": self.optimizer.state()}
+        groups |= {"losses": {"since_validation": self.since_validation}, "carried": carried}
+        if self.world.leads:
+            self.run.checkpoints.save(self.state, groups)
+        else:
+            for group in groups.values():
+                send_rows(group)
+
+    def _weights(self) -> dict[str, Stored]:
+        model, n_items, sharded = self.run.model, self.run.model.items.n_items, self.run.model.items.sharded
+        return {
+            name: as_stored(value, n_items, self.world, sharded=sharded and name in model.per_item)
+            for name, value in model.state_dict().items()
+        }
 
     def _resume(self) -> None:
         state, groups = self._found() if self.world.leads else (None, None)
         told = self.world.told(state and asdict(state))
         if told is None:
-            self.world.broadcast(list(self.run.model.state_dict().values()))
+            self.world.broadcast([value for value in self._weights().values() if isinstance(value, Tensor)])
             return
-
-        def group(name: str) -> dict[str, Tensor]:
-            return self.world.given(groups[name] if groups is not None else {})
-
-        self.state, self.since_validation = TrainingState(**told), group("losses")["since_validation"]
-        self.run.model.load_state_dict(group("model"))
-        self.optimizer.restore(group("optimizer"))
-        self.run.objective.carried.restore(group("carried"))
+        self.state, self.since_validation = TrainingState(**told), self._taken(groups, "losses", {})["since_validation"]
+        model = self.run.model
+        model.load_state_dict(model.state_dict() | self._taken(groups, "model", self._weights()))
+        self.optimizer.restore(self._taken(groups, "optimizer", self.optimizer.state()))
+        self.run.objective.carried.restore(self._taken(groups, "carried", {}))
         log.info("resumed", step=self.state.step, best=round(self.state.best, 4))
         if self.state.processes != self.world.size:
             log.warning("goes on with another number of processes", before=self.state.processes, now=self.world.size)
             self.state.processes = self.world.size
+
+    def _taken(self, groups: TensorGroups | None, name: str, own: Mapping[str, Stored]) -> dict[str, Tensor]:
+        """A group of the leader's checkpoint; its sharded rows go to who holds them."""
+        sharded = {key: value for key, value in own.items() if isinstance(value, ShardedRows)}
+        file = None if groups is None else groups[name]
+        found = self.world.given({} if file is None else {key: file[key] for key in file if key not in sharded})
+        for key, value in sharded.items():
+            value.fill(None if file is None else partial(file.rows, key))
+        return found
 
     def _found(self) -> tuple[TrainingState, TensorGroups] | tuple[None, None]:
         """The newest checkpoint, if it is one of this training."""
@@ -200,8 +230,8 @@ class _Loop:
         """Does a checkpoint hold what this model and this optimizer need? Asked before anything is changed."""
         if not {"model", "optimizer", "losses", "carried"} <= groups.keys():
             return False
-        expected = {name: value.shape for name, value in self.run.model.state_dict().items()}
-        return expected == groups.shapes("model") and self.optimizer.fits(groups.shapes("optimizer"))
+        expected = {name: value.shape for name, value in self._weights().items()}
+        return expected == groups["model"].shapes and self.optimizer.fits(groups["optimizer"].shapes)
 
 
 def _rate(settings: TrainSettings, step: int) -> float:

@@ -24,6 +24,7 @@ from retrieval.sampling.sources import SOURCES, AbstractSource, Parts
 from retrieval.training.carried import CarriedStates
 from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import AbstractExamples, TrainingEvents, Windows
+from retrieval.training.sharding import RowExchange
 
 
 class _Positions(NamedTuple):
@@ -72,7 +73,7 @@ class Objective:
         world: World = ALONE,
     ) -> None:
         self.model, self.events, self.settings, self.compute, self.seed = model, events, settings, compute, seed
-        self.world = world
+        self.world, self.exchange = world, RowExchange(model.items, world)
         self.carried = CarriedStates()
         self.loss = LOSSES[settings.name](settings)
         self.n_items = model.items.n_items
@@ -90,13 +91,28 @@ class Objective:
         """The same loss as up to `count` summands, each of a part of the windows and with a graph of its own.
 
         Targets, weights and negatives are those of all windows, so that the gradients add up to those of the whole;
-        with several processes, those of all of them do.
+        with several processes, those of all of them do. States that are carried do not mind where a cut goes: of a slot's
+        windows only the first goes on from the slot, only the last leaves its state there, and what lies between is fresh.
         """
         windows = windows.to(self.events.items.device)
         whole = self._planned(windows, step, least_history)
-        for numbers in windows.own(self.world).chunk(count):
-            if len(numbers):
-                yield self._part(windows.some(numbers), whole.of(numbers), least_history)
+        with self.exchange.readable(self._read_by_each(windows, whole)):
+            for numbers in windows.own(self.world).chunk(count):
+                if len(numbers):
+                    yield self._part(windows.some(numbers), whole.of(numbers), least_history)
+
+    def _read_by_each(self, windows: Windows, plan: _Plan) -> list[Int[Tensor, " r"]]:
+        """The rows of the item table that each process reads in a step, some of them more than once; nothing where each has all."""
+        if not self.model.items.sharded:
+            return []
+        return [self._read(windows, plan, windows.own(World(rank, self.world.size))) for rank in range(self.world.size)]
+
+    def _read(self, windows: Windows, plan: _Plan, numbers: Int[Tensor, " b"]) -> Int[Tensor, " r"]:
+        """The rows that some of the windows are read and trained with."""
+        read = windows.some(numbers)
+        histories = gather_histories(self.events.items, self.events.times, read.start, read.end, read.longest)
+        negatives = [] if plan.negatives is None else [plan.negatives.rows]
+        return torch.cat([histories.items.flatten(), plan.of(numbers).rows, *negatives])
 
     def _planned(self, windows: Windows, step: int, least_history: int | None) -> _Plan:
         """Everything of a step that takes no encoder."""

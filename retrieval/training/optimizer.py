@@ -1,7 +1,7 @@
 """AdamW over the encoder, and over the item table either the same or row by row."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from retrieval.models.item_tower import Lookups, RowGradients
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.training.distributed import ALONE, World
 from retrieval.training.settings import OptimizerSettings, TrainSettings
+from retrieval.training.sharded_rows import Stored, as_stored
 
 ROW_WISE_FROM = 50_000
 _BETA = 0.999
@@ -31,8 +32,8 @@ class Optimizer:
     """
 
     def __init__(self, model: RetrievalModel, settings: OptimizerSettings, *, row_wise: bool, world: World = ALONE) -> None:
-        self._world = world
-        self._table = RowWiseAdam(model.items.embedding.weight, model.items.read_row_wise(), settings) if row_wise else None
+        self._world, self._items = world, model.items
+        self._table = RowWiseAdam(model.items.held_items(), model.items.read_row_wise(), settings, model.items.held) if row_wise else None
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # A single number is a scale, and decay would pull it to a value that means something.
         numbers, arrays = ([each for each in trained if (each.ndim == 0) is number] for number in (True, False))
@@ -66,11 +67,11 @@ class Optimizer:
         if self._table is not None:
             self._table.step(rate)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Stored]:
         """Everything that a restart needs, under stable names; the tensors themselves, not copies."""
         states = self._adam.state_dict()["state"]
         found = {f"{number}.{name}": torch.as_tensor(value) for number, values in states.items() for name, value in values.items()}
-        return found | ({} if self._table is None else self._table.state())
+        return found | self._table_state()
 
     def fits(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Are those the shapes of the state of an optimizer like this one?"""
@@ -79,20 +80,28 @@ class Optimizer:
             for number, value in enumerate(self._parameters)
             for name in ("step", "exp_avg", "exp_avg_sq")
         }
-        if self._table is not None:
-            expected |= {name: value.shape for name, value in self._table.state().items()}
+        expected |= {name: value.shape for name, value in self._table_state().items()}
         return expected == shapes
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from a state that fits."""
+        """Go on from a state that fits; what is sharded is filled by whoever reads it."""
         table = {} if self._table is None else self._table.state()
-        for name, value in table.items():
-            value.copy_(tensors[name])
+        for name in table.keys() & tensors.keys():
+            table[name].copy_(tensors[name])
         state: dict[int, dict[str, Tensor]] = {}
         for key in tensors.keys() - table.keys():
             number, _, name = key.partition(".")
             state.setdefault(int(number), {})[name] = tensors[key].clone()
         self._adam.load_state_dict({"state": state, "param_groups": self._adam.state_dict()["param_groups"]})
+
+    def _table_state(self) -> dict[str, Stored]:
+        if self._table is None:
+            return {}
+        n_items, sharded = self._items.n_items, self._items.sharded
+        return {
+            name: as_stored(value, n_items, self._world, sharded=sharded and name in self._table.per_item)
+            for name, value in self._table.state().items()
+        }
 
 
 class RowWiseAdam:
@@ -104,10 +113,16 @@ class RowWiseAdam:
     Differs from dense AdamW: no momentum, which would move every row in every step; the rate of a row is shared by
     its D numbers (as in FBGEMM's row-wise Adagrad and Adam); weight decay acts on a row only in the steps that read
     it, so rare rows shrink less. Memory: 8 bytes a row beside the table.
+
+    `table` may be the rows `held` of a larger one; other rows are moved elsewhere.
     """
 
-    def __init__(self, table: Tensor, lookups: Lookups, settings: OptimizerSettings) -> None:
+    per_item: ClassVar = frozenset({"items.moment", "items.last"})
+    """The names in the state that have one row an item."""
+
+    def __init__(self, table: Tensor, lookups: Lookups, settings: OptimizerSettings, held: slice | None = None) -> None:
         self.table, self.lookups, self._decay = table, lookups, settings.weight_decay
+        self._held = slice(0, len(table)) if held is None else held
         self._moment = torch.zeros(len(table), dtype=torch.float32, device=table.device)
         self._last = torch.zeros(len(table), dtype=torch.int32, device=table.device)
         self._steps = torch.zeros((), dtype=torch.int64)
@@ -120,16 +135,23 @@ class RowWiseAdam:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Move the rows whose gradients were collected."""
+        """Move the rows whose gradients were collected, of those that lie here."""
         rows, values = self._gradients
         self._steps += 1
         steps = int(self._steps)
-        idle = steps - self._last[rows]
-        moment = self._moment[rows] * _BETA ** idle.to(torch.float32) + (1.0 - _BETA) * values.square().mean(dim=1)
-        self._moment[rows], self._last[rows] = moment, steps
+        first, past = torch.searchsorted(rows, rows.new_tensor([self._held.start, self._held.stop])).tolist()
+        here = slice(first, past)
+        places, gradient = rows[here] - self._held.start, values[here]
+        # Powers and means of all rows, so that each has the bits that it has with a whole table: torch computes the last
+        # numbers of an array by another function than the rest.
+        idle = torch.zeros(len(rows), dtype=torch.float32, device=rows.device)
+        idle[here] = (steps - self._last[places]).to(torch.float32)
+        faded, square = (_BETA**idle)[here], values.square().mean(dim=1)[here]
+        moment = self._moment[places] * faded + (1.0 - _BETA) * square
+        self._moment[places], self._last[places] = moment, steps
         scale = rate / ((moment / (1.0 - _BETA**steps)).sqrt() + _EPSILON)
-        kept = self.table[rows] * (1.0 - rate * self._decay)
-        self.table[rows] = kept - values * scale[:, None]
+        kept = self.table[places] * (1.0 - rate * self._decay)
+        self.table[places] = kept - gradient * scale[:, None]
 
     def state(self) -> dict[str, Tensor]:
         """The tensors that a restart needs."""

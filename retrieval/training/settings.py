@@ -67,6 +67,9 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     accumulate: int = Field(1, ge=1)
     """Parts that a step's windows are taken in, one after the other: memory for one part, the gradient of all."""
+    sharding: Literal["replicated", "rows"] = "replicated"
+    """Of several processes: `replicated` holds the whole item table in each of them, `rows` a share of its rows, so that its
+    memory is divided among them and only what a step reads travels. Needs the row-wise item table; the weights are the same."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the products with the catalog; weights, sums and everything else stay float32."""
     validate_every: int = Field(200, ge=1)
@@ -82,4 +85,8 @@ class TrainSettings(Settings):
     def _parts_fit(self) -> "TrainSettings":
         if self.optimizer.item_table == "row-wise" and self.loss.whole_catalog:
             raise ValueError(f"optimizer.item_table = 'row-wise' does not go with loss.name = '{self.loss.name}', which reads every item")
+        if self.sharding == "rows" and self.loss.whole_catalog:
+            raise ValueError(f"sharding = 'rows' does not go with loss.name = '{self.loss.name}', which reads every item in every step")
+        if self.sharding == "rows" and self.optimizer.item_table == "dense":
+            raise ValueError("sharding = 'rows' needs optimizer.item_table = 'row-wise': a dense table's gradient is one of all rows")
         return self

@@ -12,34 +12,40 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# One process sends itself a signal at a step it comes to; the steps are counted from where this process begins.
+# One process sends itself a signal at an exchange it comes to; they are counted from where this process begins.
 STRUCK = """
 import os, sys
-victim, number, moment, done = int(sys.argv.pop(1)), int(sys.argv.pop(1)), int(sys.argv.pop(1)), 0
+exchange, victim, number, moment = sys.argv.pop(1), int(sys.argv.pop(1)), int(sys.argv.pop(1)), int(sys.argv.pop(1))
 from retrieval.training.distributed import World
-def counted(self, parameters, add=World.add_gradients):
+done, exchanged = 0, getattr(World, exchange)
+def counted(self, *what):
     global done
     done += 1
     if self.rank == victim and done == moment:
         os.kill(os.getpid(), number)
-    add(self, parameters)
-World.add_gradients = counted
+    return exchanged(self, *what)
+setattr(World, exchange, counted)
 from retrieval.cli.main import main
 main()
 """
+STEP = "add_gradients"
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
 def launch(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
-    """launch(verb, workspace, victim, signal, step) in two processes; step 0: nobody is struck."""
+    """launch(verb, workspace, sharding, exchange, victim, signal, moment) in two processes; moment 0: nobody is struck."""
     script = tmp_path_factory.mktemp("script") / "struck.py"
     script.write_text(STRUCK, encoding="utf-8")
 
-    def call(verb: str, workspace: Path, victim: int = 0, number: int = 0, step: int = 0) -> subprocess.CompletedProcess[str]:
+    def call(
+        verb: str, workspace: Path, sharding: str, exchange: str = STEP, victim: int = 0, number: int = 0, moment: int = 0
+    ) -> subprocess.CompletedProcess[str]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        settings = ["--set", "train.optimizer.item_table=row-wise", "--set", f"train.sharding={sharding}"]
+        struck = [exchange, str(victim), str(number), str(moment)]
         return subprocess.run(
-            [*torchrun, str(script), str(victim), str(number), str(step), verb, str(recipe), "--workspace", str(workspace)],
+            [*torchrun, str(script), *struck, verb, str(recipe), "--workspace", str(workspace), *settings],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -56,29 +62,57 @@ def model_of(workspace: Path) -> tuple[bytes, dict]:
     return (folder / "model.safetensors").read_bytes(), json.loads((folder / "manifest.json").read_text())["summary"]
 
 
-def test_what_one_process_suffers_costs_no_byte(command, launch: Launch, tmp_path: Path) -> None:
-    prepared = tmp_path / "prepared"
-    assert command("prepare", prepared).returncode == 0
-    whole = shutil.copytree(prepared, tmp_path / "whole")
-    done = launch("train", whole)
+@pytest.fixture(scope="module")
+def prepared(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the dataset, so that only training is left."""
+    workspace = tmp_path_factory.mktemp("prepared")
+    assert command("prepare", workspace).returncode == 0
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def undisturbed(launch: Launch, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict]:
+    """The model of replicas that nothing happens to."""
+    workspace = shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "workspace")
+    done = launch("train", workspace, "replicated")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1, "one process speaks"
-    expected, summary = model_of(whole)
-    assert summary["processes"] == 2
+    assert model_of(workspace)[1]["processes"] == 2
+    return model_of(workspace)
 
+
+def ends_as(expected: tuple[bytes, dict], launch: Launch, workspace: Path, sharding: str, step: int) -> None:
+    """The command goes on from a step and ends with the expected model, and with nothing besides."""
+    # Any verb that needs the model trains it in all processes.
+    ended = launch("embed", workspace, sharding)
+    assert ended.returncode == 0, ended.stderr
+    assert f"step={step}" in ended.stderr
+    weights, summary = expected
+    assert model_of(workspace) == (weights, {**summary, "sharding": sharding})
+    assert [path for path in [*workspace.rglob("*.part"), *workspace.rglob("step-*")] if path.is_dir()] == []
+
+
+def test_what_one_process_suffers_costs_no_byte(launch: Launch, prepared: Path, undisturbed: tuple[bytes, dict], tmp_path: Path) -> None:
     workspace = shutil.copytree(prepared, tmp_path / "struck")
-    killed = launch("train", workspace, 1, signal.SIGKILL, 13)
+    killed = launch("train", workspace, "replicated", STEP, 1, signal.SIGKILL, 13)
     assert killed.returncode != 0
     assert not (workspace / "model").exists()
     assert "another process is gone" in killed.stderr
     # From step 10 on: the signal comes in step 18 and is known to all in step 19, where no schedule would leave a checkpoint.
-    stopped = launch("train", workspace, 1, signal.SIGTERM, 8)
+    stopped = launch("train", workspace, "replicated", STEP, 1, signal.SIGTERM, 8)
     assert stopped.returncode != 0
     assert "stopped by signal at step 19, checkpoint written" in stopped.stderr
-    assert launch("train", workspace, 0, signal.SIGKILL, 9).returncode != 0
-    # Any verb that needs the model trains it in all processes.
-    ended = launch("embed", workspace)
-    assert ended.returncode == 0, ended.stderr
-    assert "step=25" in ended.stderr
-    assert model_of(workspace) == (expected, summary)
-    assert [path for path in [*workspace.rglob("*.part"), *workspace.rglob("step-*")] if path.is_dir()] == []
+    assert launch("train", workspace, "replicated", STEP, 0, signal.SIGKILL, 9).returncode != 0
+    ends_as(undisturbed, launch, workspace, "replicated", 25)
+
+
+def test_a_sharded_table_of_which_a_holder_dies_ends_with_the_bytes_of_replicas(
+    launch: Launch, prepared: Path, undisturbed: tuple[bytes, dict], tmp_path: Path
+) -> None:
+    """Killed while it hands its rows over for the checkpoint of step 10: the one of step 5 took three of them, the best weights one."""
+    workspace = shutil.copytree(prepared, tmp_path / "struck")
+    killed = launch("train", workspace, "rows", "send", 1, signal.SIGKILL, 6)
+    assert killed.returncode != 0
+    assert not (workspace / "model").exists()
+    assert list(workspace.rglob(".step-000000010-*")), "struck somewhere else"
+    ends_as(undisturbed, launch, workspace, "rows", 5)

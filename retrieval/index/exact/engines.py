@@ -8,12 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float32
-from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from retrieval.core.errors import ResourceError
+from retrieval.index.exact.intrinsics import SEGMENT
 from retrieval.index.exact.kernels import BLOCK, make_sortable, scan, set_cuts
 from retrieval.index.exact.lowering.items import LoweredItems, OrderedItems
 from retrieval.index.exact.lowering.users import LoweredUsers
+from retrieval.index.exact.processor import processor_has
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -21,17 +23,21 @@ Arrays = tuple[np.ndarray, ...]
 class AbstractEngine(ABC):
     """Offers every item to a group of users (`exact.kernels` says what group, catalog and users are).
 
-    columns: products a group should have at a time, users times heads. lanes: what the users of a group are rounded up
-    to a multiple of. bits: whether factors are bfloat16. rounding: relative error of a stored product.
+    columns: products a group should have at a time, users times heads. bits: whether factors are bfloat16. rounding:
+    relative error of a stored product.
+
+    Raises:
+        ResourceError: this machine cannot run it.
     """
 
     name: str
     columns: int
-    lanes: int
     bits: bool
     rounding = 0.0
 
     def __init__(self, items: OrderedItems, block_mb: int) -> None:
+        if not self.is_available():
+            raise ResourceError(f"this machine cannot run the engine '{self.name}'", where="index.engine", remedy="use engine = 'auto'")
         self.items, self.block_mb = items, block_mb
         self.lowered = LoweredItems(items, bits=self.bits, width=self.width(items.vectors.shape[1]))
 
@@ -47,6 +53,10 @@ class AbstractEngine(ABC):
     def one_thread(self) -> Iterator[None]:
         """Products by the calling thread alone: our threads share out the users, and a library's own would wait for each other."""
         yield
+
+    @abstractmethod
+    def lanes(self, heads: int) -> int:
+        """What the users of a group are rounded up to a multiple of."""
 
     @classmethod
     @abstractmethod
@@ -65,7 +75,8 @@ class AbstractEngine(ABC):
 class BlockedEngine(AbstractEngine):
     """Writes blocks of products [items, heads x lanes], each scanned while it is in the cache."""
 
-    lanes = 32
+    def lanes(self, heads: int) -> int:  # noqa: ARG002
+        return SEGMENT
 
     def offer(self, lowered: LoweredUsers, n: int, group: Arrays, catalog: Arrays, users: Arrays) -> None:
         heads, lanes, width = lowered.heads.shape
@@ -130,8 +141,7 @@ class TorchEngine(BlockedEngine):
     @classmethod
     def is_available(cls) -> bool:
         """Whether the processor multiplies bfloat16; elsewhere torch only imitates it."""
-        features = get_host_cpu_features()
-        return bool(features.get("amx-bf16") or features.get("avx512bf16") or features.get("bf16"))
+        return any(processor_has(feature) for feature in ("amx-bf16", "avx512bf16", "bf16"))
 
     @contextlib.contextmanager
     def one_thread(self) -> Iterator[None]:
@@ -165,6 +175,3 @@ def _as_bfloat16(bits: np.ndarray) -> Any:
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-ENGINES: dict[str, type[AbstractEngine]] = {engine.name: engine for engine in (NumpyEngine, TorchEngine)}

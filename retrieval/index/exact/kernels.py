@@ -6,7 +6,7 @@ Arguments that travel together:
         float64[U, 4] (factors of the norm and of the residual, the absolute error, the unit), cuts [lanes] (what a
         product has to reach; float32, or int16 for the bits of bfloat16).
     catalog: vectors float32[N, D], order int32[M] (position -> row), norms and residuals float64[blocks], never
-        ascending, blocked bool[N].
+        ascending, blocked bool[N] or bool[0] for none.
     users: members int64[U] (rows of the next two), interests float64[B, K, D], valid bool[B, K], hash sets of what was
         seen, one after the other, and where they end int64[U + 1].
     rounding: the relative error of a product that was rounded when it was stored.
@@ -94,26 +94,26 @@ def _nth_largest(values: Array, size: int, n: int) -> float:
 def _filter(user: int, group: tuple[Array, ...], catalog: tuple[Array, ...], users: tuple[Array, ...]) -> None:
     """Drop the unfiltered candidates that are blocked or seen."""
     positions, values, sizes = group[0][user], group[1][user], group[2][user]
-    seen = users[3][users[4][user] : users[4][user + 1]]
-    kept = sizes[1]
-    for i in range(sizes[1], sizes[0]):
+    seen, any_blocked = users[3][users[4][user] : users[4][user + 1]], catalog[4].shape[0] > 0
+    kept = sizes[0] if seen.shape[0] == 0 and not any_blocked else sizes[1]
+    for i in range(kept, sizes[0]):
         row = catalog[1][positions[i]]
-        if not catalog[4][row] and not contains(seen, row):
+        if not (any_blocked and catalog[4][row]) and not contains(seen, row):
             positions[kept], values[kept] = positions[i], values[i]
             kept += 1
     sizes[0], sizes[1] = kept, kept
 
 
 @njit(cache=True, nogil=True)
-def _raise_floor(user: int, n: int, group: tuple[Array, ...], catalog: tuple[Array, ...], rounding: float, scratch: Array) -> None:
-    """Raise the floor to what n candidates certainly score."""
+def _certain(user: int, n: int, group: tuple[Array, ...], catalog: tuple[Array, ...], rounding: float, scratch: Array) -> float:
+    """What n candidates certainly score; -inf where there are fewer."""
     positions, values, sizes, limits = group[0][user], group[1][user], group[2][user], group[4][user]
     if sizes[0] < n:
-        return
+        return -np.inf
     for i in range(sizes[0]):
         error = 0.0 if i < sizes[2] else rounding * abs(values[i]) + _error(limits, catalog, positions[i])
         scratch[i] = values[i] - error
-    group[3][user] = max(group[3][user], _nth_largest(scratch, sizes[0], n))
+    return _nth_largest(scratch, sizes[0], n)
 
 
 @njit(cache=True, nogil=True)
@@ -157,7 +157,7 @@ def settle(
 ) -> None:
     """Make room among a user's candidates without losing any that may belong to the result."""
     _filter(user, group, catalog, users)
-    _raise_floor(user, n, group, catalog, rounding, scratch)
+    group[3][user] = max(group[3][user], _certain(user, n, group, catalog, rounding, scratch))
     _drop_low(user, group, catalog, rounding)
     capacity = group[0].shape[1]
     if group[2][user, 0] > n + (capacity - n) // 2:
@@ -234,15 +234,34 @@ def scan(
 
 
 @njit(cache=True, nogil=True)
-def finish(
-    n: int, group: tuple[Array, ...], catalog: tuple[Array, ...], users: tuple[Array, ...], rounding: float, out: tuple[Array, ...]
-) -> None:
-    """Score what is kept and write each user's best n by (-score, row)."""
-    size = group[0].shape[1]
-    scratch, rows = np.empty(size), np.empty(size, np.int64)
-    scores, winners = np.empty(size, np.float32), np.empty(size, np.int32)
+def settle_all(n: int, group: tuple[Array, ...], catalog: tuple[Array, ...], users: tuple[Array, ...], rounding: float) -> None:
+    """Settle every user of a group."""
+    scratch = np.empty(group[0].shape[1])
     for user in range(group[0].shape[0]):
         settle(user, n, group, catalog, users, rounding, scratch)
+
+
+@njit(cache=True, nogil=True)
+def finish(
+    n: int,
+    group: tuple[Array, ...],
+    catalog: tuple[Array, ...],
+    users: tuple[Array, ...],
+    rounding: float,
+    guesses: Array,
+    out: tuple[Array, ...],
+) -> Array:
+    """Score what is kept and write each user's best n by (-score, row).
+
+    guesses float64[U] are the floors that the search began with. bool[U] says for whom the guess is proven: -inf, or n
+    candidates certainly reach it. The others' results are not to be used.
+    """
+    size = group[0].shape[1]
+    scratch, rows, proven = np.empty(size), np.empty(size, np.int64), np.empty(group[0].shape[0], np.bool_)
+    scores, winners = np.empty(size, np.float32), np.empty(size, np.int32)
+    settle_all(n, group, catalog, users, rounding)
+    for user in range(group[0].shape[0]):
+        proven[user] = guesses[user] <= _certain(user, n, group, catalog, rounding, scratch)
         member, count = users[0][user], group[2][user, 0]
         for i in range(count):
             rows[i] = catalog[1][group[0][user, i]]
@@ -250,3 +269,4 @@ def finish(
         sort_pool(rows, scores, winners, count)
         filled = min(count, n)
         out[0][member, :filled], out[1][member, :filled], out[2][member, :filled] = rows[:filled], scores[:filled], winners[:filled]
+    return proven

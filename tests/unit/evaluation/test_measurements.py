@@ -11,7 +11,7 @@ from retrieval.core.errors import DataContractError, IntegrityError
 from retrieval.evaluation.evaluator import evaluate
 from retrieval.evaluation.frontier import FrontierPoint, frontier
 from retrieval.evaluation.judgements import ground_truth
-from retrieval.evaluation.measurements import Measurements, MeasurementSummary, compare, read_summary, summarise
+from retrieval.evaluation.measurements import Measurements, MeasurementSummary, compare, mean_over_runs, read_summary, summarise
 from retrieval.evaluation.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(cutoffs=(2,), primary="recall@2", resamples=300)
@@ -49,6 +49,12 @@ def test_summary_is_plain_json(tmp_path):
     measured([1, 2], [0.0, 1.0]).write(tmp_path / "per_user.parquet", tmp_path / "summary.json")
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["metrics"]["recall@2"]["mean"] == 0.5
+
+
+def test_runs_are_averaged_user_by_user():
+    together = mean_over_runs([measured([1, 2], [0.0, 1.0]), measured([2, 1], [0.5, None]), measured([1, 2], [1.0, 0.0])])
+    assert together.per_user.rows() == [(1, 0.5), (2, 0.5)]
+    assert together.summary.metrics["recall@2"].mean == 0.5
 
 
 def test_pairing_is_narrower_on_correlated_systems():

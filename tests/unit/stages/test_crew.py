@@ -11,6 +11,7 @@ from retrieval.core.ranks import Place, own_place
 from retrieval.stages import crew as crews
 from retrieval.stages.crew import Crew
 from retrieval.stages.recipe import Recipe, read_recipe
+from retrieval.stages.train import Beginning
 from retrieval.training.distributed import World
 
 ROOT = Path(__file__).parents[3]
@@ -34,19 +35,19 @@ def test_the_others_train_what_the_leader_trains_until_it_ends(
     recipe = read_recipe(ROOT / "pipelines/sample.toml", ["machine.threads=1", "machine.device=cpu"])
     seen = []
 
-    def along(*what: object) -> None:
-        seen.append(what)
+    def along(beginning: Beginning, stop: int | None) -> None:
+        seen.append((beginning.recipe, beginning.dataset, beginning.start, beginning.gather(stop), stop))
         if len(seen) == 1:
             raise QualityGateError("the loss is nan at step 3")
 
     monkeypatch.setattr(crews.train, "train_along", along)
     before = torch.get_num_threads()
-    assert leader.lead(recipe, tmp_path, 7) == World(0, 2)
-    leader.lead(recipe, tmp_path, None)
+    assert leader.lead(recipe, tmp_path, None, 7) == World(0, 2)
+    leader.lead(recipe, tmp_path, tmp_path / "start", None)
     leader.end(5)
     assert other.follow() == 5
     torch.set_num_threads(before)
-    assert seen == [(recipe, tmp_path, 7, World(1, 2)), (recipe, tmp_path, None, World(1, 2))]
+    assert seen == [(recipe, tmp_path, None, World(1, 2), 7), (recipe, tmp_path, tmp_path / "start", World(1, 2), None)]
     leader.end(0)  # comes back, because the other one left word
 
 

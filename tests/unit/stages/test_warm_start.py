@@ -19,8 +19,9 @@ from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
 from retrieval.stages.train import Beginning
 from retrieval.stages.warm_start import find_start
-from retrieval.training.checkpoints import read_tensors
+from retrieval.training.distributed import World
 from retrieval.training.examples import Prefixes
+from retrieval.training.tensor_files import read_tensors
 
 MODEL = {"name": "comirec-sa", "dimension": 8, "interests": 2, "history": 6}
 TRAIN = {"steps": 6, "validate_every": 2, "checkpoint_every": 2, "loss": {"negatives": 8}, "examples": {"batch_size": 4}}
@@ -71,6 +72,21 @@ def test_old_items_keep_their_vectors_wherever_new_ones_come_between(yesterday: 
     assert any(not torch.equal(old[name], fresh[name]) for name in others)
     assert said == {"start": {"model": yesterday.id, "known_items": 4, "new_items": 4}}
     assert pipeline.model_artifact.summary["start"] == said["start"]
+
+
+@pytest.mark.parametrize("chunk", [1, 16, 1000])
+def test_a_share_of_the_table_starts_as_it_does_in_the_whole(
+    yesterday: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr("retrieval.stages.warm_start.CHUNK", chunk)
+    tables = {"train": {"sharding": "rows", "optimizer": {"item_table": "row-wise"}}}
+    pipeline = pipeline_on(tmp_path, TODAY, yesterday.path, **tables)
+    beginning = Beginning(pipeline.recipe, pipeline.dataset, yesterday)
+    (whole, expected), *shares = (beginning.model(world) for world in (World(), World(0, 3), World(1, 3), World(2, 3)))
+    assert [model.items.held for model, _ in shares] == [slice(0, 3), slice(3, 6), slice(6, 8)]
+    assert torch.equal(torch.cat([model.items.held_items() for model, _ in shares]), whole.items.all_items())
+    assert torch.equal(whole.items.all_items()[3], read_tensors(yesterday.file("model.safetensors"))[TABLE][2])
+    assert [said for _, said in shares] == [expected] * 3
 
 
 def test_the_start_is_part_of_what_a_model_is_and_its_name_is_not(yesterday: Artifact, tmp_path: Path) -> None:

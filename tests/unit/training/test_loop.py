@@ -32,7 +32,15 @@ def cyclic_events(users: int = 40, length: int = 30) -> TrainingEvents:
     return TrainingEvents.of(SequenceDataset(offsets, items, np.tile(np.arange(length), users)), np.full(users, length))
 
 
-def make_run(folder: Path, model_settings=None, validate=None, **settings) -> TrainingRun:
+def short_sessions() -> TrainingEvents:
+    """Sessions of 2 to 8 events, so that many of them begin inside a step."""
+    lengths = np.random.default_rng(2).integers(2, 9, size=60)
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    items = np.random.default_rng(3).integers(ITEMS, size=offsets[-1]).astype(np.int32)
+    return TrainingEvents.of(SequenceDataset(offsets, items, np.arange(offsets[-1])), lengths)
+
+
+def make_run(folder: Path, model_settings=None, validate=None, events=None, **settings) -> TrainingRun:
     model_settings = model_settings or ComiRecSASettings(dimension=8, history=6, interests=2, dropout=0.2)
     values = {
         "steps": 12,
@@ -44,7 +52,7 @@ def make_run(folder: Path, model_settings=None, validate=None, **settings) -> Tr
     }
     values.setdefault("loss", LossSettings(negatives=16))
     trainable = TrainSettings(**values)
-    events = cyclic_events()
+    events = events or cyclic_events()
     model = build_model(model_settings, ITEMS, 1)
     examples = EXAMPLES[trainable.examples.name](events, model.history, trainable.examples, 1)
     objective = Objective(model, events, trainable.loss, torch.float32, 1, examples)
@@ -202,6 +210,26 @@ def test_a_step_in_parts_is_the_step(tmp_path: Path) -> None:
     first, second = train(whole).curve, train(parts).curve
     assert seen == [3, 3, 2] * 3
     assert first[0]["loss"] == pytest.approx(second[0]["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_carried_states_do_not_mind_a_step_in_parts(tmp_path: Path, count: int) -> None:
+    """Sessions end inside a step, so that a part begins in the middle of a slot."""
+    examples = ExampleSettings(name="session-parallel", batch_size=5, unroll=6)
+    settings = {"model_settings": Gru4RecSettings(dimension=8, history=6), "events": short_sessions(), "examples": examples, "steps": 9}
+    whole, parts = (make_run(tmp_path / str(accumulate), accumulate=accumulate, **settings) for accumulate in (1, count))
+    assert any((parts.examples.batch(step).slots.number.bincount() > 1).any() for step in range(9))
+    cut: list[torch.Tensor] = []
+    advance = parts.model.advance
+    parts.model.advance = lambda histories, state: (cut.append(state), advance(histories, state))[1]
+    first, second = train(whole), train(parts)
+    assert 9 * (count - 1) < len(cut) <= 9 * count
+    assert any(part.abs().sum() > 0 for part in cut), "no state was carried"
+    states = [run.objective.carried.tensors()["states"] for run in (whole, parts)]
+    torch.testing.assert_close(states[1], states[0], atol=1e-6, rtol=0)
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], value, atol=2e-6, rtol=0)
+    assert second.curve[-1]["loss"] == pytest.approx(first.curve[-1]["loss"], abs=1e-5)
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:

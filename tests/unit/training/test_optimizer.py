@@ -1,11 +1,13 @@
 """The optimizer: dense equals torch's, row-wise equals the naive form over the whole table."""
 
+import itertools
+
 import pytest
 import torch
 
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import parse_settings
-from retrieval.models.item_tower import ItemTower
+from retrieval.models.item_tower import ItemTower, Lookups
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.models.settings import YouTubeDNNSettings
 from retrieval.models.table import build_model
@@ -134,6 +136,29 @@ def test_a_table_is_not_swept_by_a_step() -> None:
     adam.collect()
     adam.step(0.1)
     assert table.ne(1).any(dim=1).nonzero().flatten().tolist() == [3, 9]
+
+
+def test_shares_of_a_table_move_as_the_whole_does_bit_for_bit() -> None:
+    """Rows that were idle for a while, at other places of an array than in the whole."""
+    generator = torch.Generator().manual_seed(1)
+    table, last = torch.randn(3000, WIDTH, generator=generator), torch.randint(2000, (3000,), generator=generator)
+    rows = torch.randperm(3000, generator=generator)[:2000]
+    direction = torch.randn(2000, WIDTH, generator=generator)
+
+    def moved(held: slice) -> torch.Tensor:
+        adam = RowWiseAdam(table[held].clone(), Lookups(), OptimizerSettings(weight_decay=0.1), held)
+        state = adam.state()
+        state["items.last"].copy_(last[held])
+        state["items.moment"].copy_(table[held, 0].square())
+        state["items.steps"].fill_(2000)
+        (adam.lookups.read(table, rows) * direction).sum().backward()
+        adam.collect()
+        adam.step(0.1)
+        return torch.cat([adam.table, state["items.moment"][:, None], state["items.last"][:, None]], dim=1)
+
+    whole, bounds = moved(slice(0, 3000)), [*range(0, 3000, 10), 3000, 3000]
+    assert torch.equal(whole, torch.cat([moved(slice(first, past)) for first, past in itertools.pairwise(bounds)]))
+    assert whole[:, :WIDTH].ne(table).any(dim=1).sum() == 2000
 
 
 @pytest.mark.parametrize(

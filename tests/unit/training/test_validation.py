@@ -8,8 +8,10 @@ from retrieval.models.histories import gather_histories
 from retrieval.models.interests import Interests
 from retrieval.models.settings import MindSettings
 from retrieval.models.table import build_model
-from retrieval.training.health import effective_rank, observe, pairwise_cosine, summarise_health
-from retrieval.training.validation import HeldOut, ValidationSettings, max_scores, validate
+from retrieval.training.health import effective_rank, observe, pairwise_cosine, summarise_health, winning
+from retrieval.training.held_out import HeldOut, ValidationSettings
+from retrieval.training.ranking import max_scores
+from retrieval.training.validation import validate
 
 ITEMS, USERS, EACH = 40, 9, 12
 
@@ -71,7 +73,7 @@ def test_health_of_two_equal_and_two_opposite_interests() -> None:
         torch.stack([torch.stack([east, east, north]), torch.stack([east, north, -east])]), torch.ones(2, 3, dtype=torch.bool)
     )
     items = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
-    health = summarise_health(observe(interests, items, torch.tensor([[0, 1], [1, 2]])))
+    health = summarise_health(observe(interests, winning(interests, items[torch.tensor([[0, 1], [1, 2]])])))
     assert health["interest_cosine"] == pytest.approx((1 / 3 - 1 / 3) / 2, abs=1e-6)
     assert health["contributing_interests"] == pytest.approx(2.0)
     # Items won: by interest 0 one (the first of equals), by interest 1 one, by interest 2 two.

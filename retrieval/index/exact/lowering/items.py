@@ -7,10 +7,13 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32
 
+from retrieval.core.aligned import aligned_zeros
 from retrieval.index.exact.kernels import BLOCK
 from retrieval.index.exact.lowering.kernels import round_items, squares
 from retrieval.index.threads import over_chunks
 
+# Rows behind the last, so that a product of whole tiles reads no foreign memory.
+SPARE = 16
 # What float64 may lose in a sum of squares and its root, and more.
 _UP = 1.0 + 2.0**-20
 
@@ -45,7 +48,13 @@ class OrderedItems:
 
     def without(self, blocked: Bool[np.ndarray, "n"]) -> "OrderedItems":
         """The rows that are not blocked."""
-        order = self.order[~blocked[self.order]]
+        return self._of_rows(self.order[~blocked[self.order]])
+
+    def every(self, stride: int) -> "OrderedItems":
+        """Every so many-th row."""
+        return self._of_rows(self.order[::stride])
+
+    def _of_rows(self, order: Int32[np.ndarray, "m"]) -> "OrderedItems":
         squared = np.einsum("nd,nd->n", *[self.vectors[order[::BLOCK]].astype(np.float64)] * 2)
         return OrderedItems(self.vectors, order, np.sqrt(squared) / self.unit * _UP, self.unit, self.threads)
 
@@ -58,14 +67,14 @@ class OrderedItems:
 class LoweredItems:
     """Ordered items in float32 or bfloat16.
 
-    bfloat16 is kept, bits uint16[M, width] with zeros behind the D components; float32 is made block by block, because a
-    copy would double the memory of the catalog. residuals: float64[blocks], the largest norm of what lowering took from
-    an item of a block or of any later one.
+    bfloat16 is kept, bits uint16[M + 16, width] with zeros behind the D components and the last row; float32 is made
+    block by block, because a copy would double the memory of the catalog. residuals: float64[blocks], the largest norm
+    of what lowering took from an item of a block or of any later one.
     """
 
     def __init__(self, items: OrderedItems, *, bits: bool, width: int) -> None:
         self.items, self.width = items, width
-        self.values = np.zeros((len(items) if bits else 0, width), np.uint16)
+        self.values = aligned_zeros((len(items) + SPARE if bits else 0, width), np.uint16)
         self.residuals = self._round() if bits else np.full(len(items.norms), math.sqrt(width) * 2.0**-126)
 
     def block(self, first: int, last: int) -> np.ndarray:

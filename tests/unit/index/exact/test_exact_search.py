@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.index.exact.engines import ENGINES, AbstractEngine, BlockedEngine
+from retrieval.index.exact.engines import AbstractEngine, BlockedEngine
 from retrieval.index.exact.index import ExactIndex
 from retrieval.index.exact.kernels import BLOCK
 from retrieval.index.exact.lowering.items import OrderedItems
 from retrieval.index.exact.search import ExactSearch
+from retrieval.index.exact.table import ENGINES
 from retrieval.index.kernels import dot
 from retrieval.index.pools import Pools, Seen
 from retrieval.index.settings import IndexSettings
@@ -156,6 +157,24 @@ def test_every_engine_gives_the_same_bytes():
     )
     pools = [case.found(name, 50, threads) for name, engine in ENGINES.items() if engine.is_available() for threads in (1, 3)]
     assert len({each.rows.tobytes() + each.scores.tobytes() + each.interest.tobytes() for each in pools}) == 1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_same_bytes_whatever_the_batch_and_the_memory(name):
+    random = np.random.default_rng(6)
+    vectors = random.standard_normal((9000, 20)).astype(np.float32)
+    interests = random.standard_normal((700, 2, 20)).astype(np.float32).astype(np.float64)
+    valid, found = random.random((700, 2)) < 0.8, set()
+    for block_mb, batch, threads in ((1, 700, 1), (3, 700, 2), (1, 1, 1), (2, 33, 1)):
+        index = ExactIndex(vectors, IndexSettings(factory="exact", threads=threads, block_mb=block_mb))
+        index.engine = ENGINES[name](index._items, block_mb) if ENGINES[name].is_available() else pytest.skip(f"no {name} here")
+        search = index.search_users(np.zeros(9000, bool), threads)
+        starts = range(0, 700 if batch > 1 else 40, batch)
+        pools = [search(interests[s : s + batch], valid[s : s + batch], Seen.nothing(len(valid[s : s + batch])), 30) for s in starts]
+        found.add(
+            b"".join(np.concatenate([getattr(pool, part) for pool in pools])[:40].tobytes() for part in ("rows", "scores", "interest"))
+        )
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -1,0 +1,6 @@
+"""The engines by name, those that are fastest where they run first."""
+
+from retrieval.index.exact.engines import AbstractEngine, NumpyEngine, TorchEngine
+from retrieval.index.exact.native.engines import AmxEngine, DotEngine, FmaEngine
+
+ENGINES: dict[str, type[AbstractEngine]] = {engine.name: engine for engine in (AmxEngine, DotEngine, FmaEngine, TorchEngine, NumpyEngine)}
