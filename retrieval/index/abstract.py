@@ -10,6 +10,8 @@ from jaxtyping import Float32, Float64, Int64
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.index.settings import IndexSettings
 
+_CHECKED_ROWS = 1 << 16
+
 
 @dataclass(frozen=True)
 class Hits:
@@ -76,10 +78,19 @@ def as_vectors(values: Float32[np.ndarray, "n d"], what: str) -> Float32[np.ndar
     if values.ndim != 2:
         raise UsageError(f"{what} have shape {values.shape}", expected="two dimensions")
     matrix = np.ascontiguousarray(values, dtype=np.float32)
-    if not np.isfinite(matrix).all():
-        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+    row = _first_bad_row(matrix)
+    if row is not None:
         raise IntegrityError(f"{what}: row {row} is not finite", expected="finite numbers", remedy="train the model again: it has diverged")
     return matrix
+
+
+def _first_bad_row(matrix: Float32[np.ndarray, "n d"]) -> int | None:
+    # Block by block: a mask of the whole would take a quarter of the memory of the vectors.
+    for first in range(0, len(matrix), _CHECKED_ROWS):
+        finite = np.isfinite(matrix[first : first + _CHECKED_ROWS]).all(axis=1)
+        if not finite.all():
+            return first + int(np.argmin(finite))
+    return None
 
 
 def require_finite_scores(largest_norm: float, vectors: Float64[np.ndarray, "q d"] | Float32[np.ndarray, "q d"], what: str) -> None:

@@ -11,9 +11,12 @@ class IndexSettings(Settings):
     """How items are indexed and searched.
 
     factory: `exact` (this package's blocked search) or any FAISS factory string, such as `Flat` or `IVF1024,Flat`.
-    nprobe: lists visited by an IVF index. ef_search: queue length of an HNSW index.
+    nprobe: lists visited by an IVF index. ef_search: queue length of a graph's search, ef_construction of its building.
+    refine_factor: hits that a refiner re-scores, as a multiple of those asked for.
     device: `auto` takes a GPU when this FAISS has one and says so; `gpu` insists on one.
-    train_sample: vectors that training may look at, 0 for all of them.
+    train_sample: vectors that training may look at, 0 for 50 a list and at least 65,536.
+    mmap: leave the index in its file and let the system page it in; processes share it, and nothing can be added.
+    rebuild_share: rows removed and added, as a share of those it was built with, past which an index should be built anew.
     min_recall: build-index fails below this recall against exact search, 0 for no gate.
     over_fetch: hits asked for beyond what is needed, so that re-scoring decides about near ties.
     threads: 0 for all cores. block_mb: memory of a thread's block of scores in exact search;
@@ -23,8 +26,12 @@ class IndexSettings(Settings):
     factory: str = Field(default="Flat", min_length=1)
     nprobe: int = Field(default=32, ge=1)
     ef_search: int = Field(default=128, ge=1)
+    ef_construction: int = Field(default=100, ge=1)
+    refine_factor: float = Field(default=8.0, ge=1.0)
     device: Literal["auto", "cpu", "gpu"] = "auto"
     train_sample: int = Field(default=0, ge=0)
+    mmap: bool = False
+    rebuild_share: float = Field(default=0.2, ge=0.0)
     min_recall: float = Field(default=0.0, ge=0.0, le=1.0)
     over_fetch: int = Field(default=16, ge=0)
     threads: int = Field(default=0, ge=0)

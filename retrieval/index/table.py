@@ -10,14 +10,14 @@ from retrieval.core.errors import IntegrityError, ResourceError
 from retrieval.core.tables import Table
 from retrieval.index.abstract import AbstractIndex, as_vectors
 from retrieval.index.exact.index import ExactIndex
-from retrieval.index.faiss_index import build_faiss, read_faiss
+from retrieval.index.faiss.build import build_faiss, read_faiss
 from retrieval.index.settings import IndexSettings
 
-Builder = Callable[[Float32[np.ndarray, "n d"], IndexSettings], AbstractIndex]
+Builder = Callable[[Float32[np.ndarray, "n d"], IndexSettings, Path | None], AbstractIndex]
 _NUMPY_MAGIC = b"\x93NUMPY"
 
 
-def _exact(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> ExactIndex:
+def _exact(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings, _folder: Path | None = None) -> ExactIndex:
     if settings.device == "gpu":
         remedy = "factory = 'Flat' or device = 'auto'"
         raise ResourceError("exact search runs on the CPU only", where="index.device = 'gpu'", remedy=remedy)
@@ -27,8 +27,10 @@ def _exact(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> Exac
 INDEXES: Table[Builder] = Table("index", {"exact": _exact, "faiss": build_faiss})
 
 
-def build_index(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> AbstractIndex:
+def build_index(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings, folder: Path | None = None) -> AbstractIndex:
     """Index item vectors float32[N, D]; row i of the hits is row i of the vectors.
+
+    folder: where a long build keeps what it has done; a build that was killed goes on from there to the same bytes.
 
     Raises:
         IntegrityError: there are no items, or a value is not finite.
@@ -38,7 +40,7 @@ def build_index(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) ->
     vectors = as_vectors(vectors, "item vectors")
     if 0 in vectors.shape:
         raise IntegrityError(f"item vectors have shape {vectors.shape}", expected="at least one item and one dimension")
-    return INDEXES["exact" if settings.factory == "exact" else "faiss"](vectors, settings)
+    return INDEXES["exact" if settings.factory == "exact" else "faiss"](vectors, settings, folder)
 
 
 def read_index(path: Path, settings: IndexSettings, *, count: int, dimension: int) -> AbstractIndex:

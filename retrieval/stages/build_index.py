@@ -1,5 +1,6 @@
 """build-index: item vectors -> index, measured against exact search on the queries that will come."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ _JUDGED_AT = 100
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """What an index is a function of, besides its vectors."""
-    return recipe.index.model_dump(exclude={"threads", "block_mb"})
+    return recipe.index.model_dump(exclude={"threads", "block_mb", "mmap", "rebuild_share"})
 
 
 def index_settings(recipe: Recipe) -> IndexSettings:
@@ -27,20 +28,21 @@ def index_settings(recipe: Recipe) -> IndexSettings:
     return recipe.index.model_copy(update={"threads": recipe.index.threads or recipe.machine.threads})
 
 
-def write_index(settings: IndexSettings, vectors: Artifact, queries: NDArray[np.float32], staged: StagedArtifact) -> None:
+def write_index(settings: IndexSettings, vectors: Artifact, queries: NDArray[np.float32], scratch: Path, staged: StagedArtifact) -> None:
     """Build, write, read back and measure.
 
     Args:
         settings: of the index.
         vectors: the artifact with items.npy.
         queries: float32 [Q,D], interests of real users.
+        scratch: a directory that outlives the process; a build that was killed goes on from it.
         staged: gets index.faiss and the measured recall.
 
     Raises:
         QualityGateError: the index finds less than `min_recall` of the exact result.
     """
     items = load_vectors(vectors)
-    index = build_index(items, settings)
+    index = build_index(items, settings, scratch)
     path = staged.path("index.faiss")
     index.write(path)
     # What is measured is what is read back: a file that lost something must not pass on the strength of the original.

@@ -12,7 +12,7 @@ from retrieval import __version__
 from retrieval.core.artifacts import library_versions
 from retrieval.core.errors import RetrievalError
 from retrieval.core.resources import available_threads
-from retrieval.index.faiss_library import gpu_count, gpu_fault, installed_packages, instructions, kinds
+from retrieval.index.faiss.library import gpu_count, gpu_fault, installed_packages, instructions, kinds
 
 _OPTIONAL = {"Jinja2": "report", "plotly": "report", "optuna": "tune"}
 

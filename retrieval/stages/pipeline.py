@@ -94,7 +94,11 @@ class Pipeline:
 
     @cached_property
     def index(self) -> Artifact:
-        return self._ensure("build-index", "index", build_index.settings_of(self.recipe), {"vectors": self.vectors.id}, self._write_index)
+        settings, inputs = build_index.settings_of(self.recipe), {"vectors": self.vectors.id}
+        scratch = ("index", artifact_identity("index", settings, inputs))
+        artifact = self._ensure("build-index", "index", settings, inputs, partial(self._write_index, scratch))
+        self.stages.workspace.drop_scratch(*scratch)
+        return artifact
 
     def candidates(self, scope: Scope, index: Artifact | None = None) -> Artifact:
         """Lists for the users of a scope, from the recipe's index or another one of the same model."""
@@ -146,8 +150,9 @@ class Pipeline:
         source = Exported(self.dataset, self.vectors, self.users, self.recipe.recall.batch_users)
         write_export(source, settings, staged)
 
-    def _write_index(self, staged: StagedArtifact) -> None:
-        build_index.write_index(build_index.index_settings(self.recipe), self.vectors, self._queries(), staged)
+    def _write_index(self, scratch: tuple[str, str], staged: StagedArtifact) -> None:
+        folder = self.stages.workspace.scratch(*scratch)
+        build_index.write_index(build_index.index_settings(self.recipe), self.vectors, self._queries(), folder, staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
         serving = recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index)

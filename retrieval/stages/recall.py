@@ -64,7 +64,7 @@ def settings_of(recipe: Recipe, scope: Scope) -> dict[str, Any]:
     # Taken before anything is looked up: a list that went missing must not pass for no list at all.
     blocked = sha256_of(_block_list(recipe.recall)) if recipe.recall.block_list else ""
     settings = recipe.recall.model_dump(exclude={"threads", "block_list"})
-    search = recipe.index.model_dump(include={"nprobe", "ef_search", "over_fetch", "device"})
+    search = recipe.index.model_dump(include={"nprobe", "ef_search", "refine_factor", "over_fetch", "device"})
     return {"recall": settings, "search": search, "blocked": blocked, "scope": scope.model_dump(exclude={"path"})}
 
 

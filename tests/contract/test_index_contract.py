@@ -8,13 +8,27 @@ import pytest
 
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
 from retrieval.index.exact.index import ExactIndex
-from retrieval.index.faiss_library import gpu_count
+from retrieval.index.faiss import files
+from retrieval.index.faiss.library import gpu_count
+from retrieval.index.faiss.tombstones import Tombstones
 from retrieval.index.quality import measure_recall
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import build_index, read_index
 
 COUNT, DIMENSION = 1500, 24
-KINDS = ["exact", "Flat", "IVF16,Flat", "HNSW32", "IVF16,SQ8"]
+KINDS = [
+    "exact",
+    "Flat",
+    "IVF16,Flat",
+    "HNSW32",
+    "IVF16,SQ8",
+    "IVF16,PQ12x4fs,RFlat",
+    "IVF16,RaBitQ,RFlat",
+    "IVF16_HNSW8,Flat",
+    "OPQ12,IVF16,PQ12x4fs,RFlat",
+    "NSG16",
+]
+TRAINED_ON_MORE = ["OPQ12,IVF16,PQ12x4fs,RFlat", "NSG16"]
 EXACT_KINDS = ["exact", "Flat"]
 
 
@@ -68,6 +82,10 @@ def test_only_flat_and_exact_call_themselves_exact(kind, vectors):
 
 
 def test_past_the_last_item_there_is_minus_one(kind):
+    if kind in TRAINED_ON_MORE:
+        with pytest.raises(UsageError, match="cannot be trained on 40 vectors"):
+            build_index(random_vectors(40), settings_for(kind))
+        return
     vectors = random_vectors(40)
     hits = build_index(vectors, settings_for(kind, nprobe=16)).search(random_vectors(3, seed=2), 55)
     assert hits.rows.shape == hits.scores.shape == (3, 55)
@@ -212,6 +230,6 @@ def test_a_file_with_another_metric_is_refused(factory, vectors, tmp_path):
     index.train(vectors)
     index.add(vectors)
     path: Path = tmp_path / "l2.faiss"
-    faiss.write_index(index, str(path))
-    with pytest.raises(IntegrityError, match="another metric; expected inner product"):
+    files.write(faiss, index, Tombstones(COUNT), COUNT, path)
+    with pytest.raises(IntegrityError, match="expected an inner-product index"):
         read_index(path, settings_for(factory), count=COUNT, dimension=DIMENSION)

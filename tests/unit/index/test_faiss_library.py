@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from retrieval.core.errors import ResourceError
-from retrieval.index import faiss_library
+from retrieval.index.faiss import library as faiss_library
 from retrieval.stages import doctor
 
 ROOT = Path(__file__).parents[3]
