@@ -8,6 +8,8 @@ machine's fused operations either.
 import numpy as np
 from numba import njit
 
+from retrieval.index.lanes import LANES, lane_dot
+
 Array = np.ndarray
 _EMPTY = -1
 _HASH = np.uint64(0x9E3779B97F4A7C15)
@@ -47,20 +49,10 @@ def drain(scores: Array, rows: Array) -> None:
 
 @njit(cache=True, nogil=True, inline="always")
 def dot(left: Array, right: Array) -> float:
-    """The inner product of a float32 and a float64 vector in a fixed order: eight lanes, their sum in pairs, then the rest."""
-    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    """The inner product of a float32 and a float64 vector in a fixed order: eight lanes, their sum in halves, then the rest."""
     size = left.shape[0]
-    whole = size - size % 8
-    for i in range(0, whole, 8):
-        a += np.float64(left[i]) * right[i]
-        b += np.float64(left[i + 1]) * right[i + 1]
-        c += np.float64(left[i + 2]) * right[i + 2]
-        d += np.float64(left[i + 3]) * right[i + 3]
-        e += np.float64(left[i + 4]) * right[i + 4]
-        f += np.float64(left[i + 5]) * right[i + 5]
-        g += np.float64(left[i + 6]) * right[i + 6]
-        h += np.float64(left[i + 7]) * right[i + 7]
-    total = ((a + e) + (c + g)) + ((b + f) + (d + h))
+    whole = size - size % LANES
+    total = lane_dot(left, right, whole)
     for i in range(whole, size):
         total += np.float64(left[i]) * right[i]
     return total
