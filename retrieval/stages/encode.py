@@ -1,16 +1,22 @@
 """From histories to interests: the one place where a trained model meets users."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.data.dataset import Dataset
+from retrieval.data.splits import ranges
 from retrieval.models.histories import Histories, gather_histories
 from retrieval.models.retrieval_model import AbstractRetrievalModel
-from retrieval.stages.audience import Audience
+from retrieval.stages.audience import Audience, Rows
 from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests, VisibleEvents
+
+_USERS_AT_ONCE = 256
 
 
 class EncodedHistories(AbstractUserVectors):
@@ -28,17 +34,49 @@ class EncodedHistories(AbstractUserVectors):
     def history(self) -> int:
         return self.model.history
 
-    @torch.no_grad()
     def _interests(self, audience: Audience, events: VisibleEvents) -> UserInterests:
-        found = self.model.interests(self._histories(events))
-        valid = found.valid.cpu().numpy() & (audience.visible > 0)[:, None]
-        routing = None if found.routing is None else found.routing.float().cpu().numpy()
-        return UserInterests(found.vectors.float().cpu().numpy(), valid, routing)
+        lengths = np.minimum(audience.visible, self.history)
+        # Users of like lengths share a window no longer than they need, and one small enough to stay in the cache.
+        order = np.argsort(lengths, kind="stable")
+        parts = [order[first : first + _USERS_AT_ONCE] for first in range(0, len(order), _USERS_AT_ONCE)]
+        found = [self._encoded(part, int(lengths[part].max(initial=1)), events) for part in parts]
+        together = UserInterests(*(_back_in_order(arrays, order) for arrays in zip(*found, strict=True)))
+        return replace(together, valid=together.valid & (audience.visible > 0)[:, None])
 
-    def _histories(self, events: VisibleEvents) -> Histories:
+    @torch.no_grad()
+    def _encoded(self, part: Rows, length: int, events: VisibleEvents) -> tuple[NDArray[Any] | None, ...]:
+        """Vectors, valid and routing of some users, routing as wide as the model's history."""
+        found = self.model.interests(self._histories(part, max(1, length), events))
+        routing = None if found.routing is None else _widened(found.routing.float().cpu().numpy(), self.history)
+        return found.vectors.float().cpu().numpy(), found.valid.cpu().numpy(), routing
+
+    def _histories(self, part: Rows, length: int, events: VisibleEvents) -> Histories:
         device = next(iter(self.model.state_dict().values())).device
-        times = np.asarray(self.dataset.sequences.times[events.positions])
+        positions, offsets = _newest(part, length, events)
+        times = np.asarray(self.dataset.sequences.times[events.positions[positions]])
         # One event more than there are, so that a batch without any event still has something to gather.
-        padded = (np.append(events.items, np.int32(0)), np.append(times, np.int64(0)), events.offsets[:-1], events.offsets[1:])
+        padded = (np.append(events.items[positions], np.int32(0)), np.append(times, np.int64(0)), offsets[:-1], offsets[1:])
         tensors: list[Tensor] = [torch.from_numpy(array).to(device) for array in padded]
-        return gather_histories(tensors[0], tensors[1], tensors[2], tensors[3], self.model.history)
+        return gather_histories(tensors[0], tensors[1], tensors[2], tensors[3], length)
+
+
+def _newest(part: Rows, length: int, events: VisibleEvents) -> tuple[Rows, Rows]:
+    """Where the last `length` events of some users lie among a batch's, and their offsets there."""
+    ends = events.offsets[1:][part]
+    counts = np.minimum(ends - events.offsets[:-1][part], length)
+    return ranges(ends - counts, counts)[0], np.concatenate([[0], np.cumsum(counts)])
+
+
+def _widened(routing: NDArray[np.float32], history: int) -> NDArray[np.float32]:
+    return np.pad(routing, ((0, 0), (0, 0), (0, history - routing.shape[2])))
+
+
+def _back_in_order(arrays: tuple[NDArray[Any] | None, ...], order: Rows) -> Any:
+    """The rows of the parts as one array, row i of them at order[i]; None where the model gives nothing."""
+    present = [each for each in arrays if each is not None]
+    if not present:
+        return None
+    joined = np.concatenate(present)
+    back = np.empty_like(joined)
+    back[order] = joined
+    return back
