@@ -1,5 +1,6 @@
 """Settings of recall."""
 
+import datetime as dt
 from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -43,6 +44,47 @@ class BuilderSettings(Settings):
         return min(self.window - 1, n) if self.window else n
 
 
+class ColumnFilter(Settings):
+    """What a column of the items table must be. An item without a value passes only `none_of`.
+
+    any_of, none_of: names, for columns of categories and of text; an item with several names passes any_of by one of them.
+    at_least, at_most: for numbers and times. within_days: for times, at most so many days before the moment lists are
+    made for, and not after it: the newest event of the log, or the newest that held-out users show before the cut.
+    """
+
+    any_of: tuple[str, ...] = ()
+    none_of: tuple[str, ...] = ()
+    at_least: float | dt.datetime | None = None
+    at_most: float | dt.datetime | None = None
+    within_days: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "ColumnFilter":
+        if not (self.wants_names or self.wants_order):
+            raise ValueError("expected any_of, none_of, at_least, at_most or within_days")
+        return self
+
+    @property
+    def wants_names(self) -> bool:
+        return bool(self.any_of or self.none_of)
+
+    @property
+    def wants_order(self) -> bool:
+        return not (self.at_least is None and self.at_most is None and self.within_days is None)
+
+
+class ItemFilter(Settings):
+    """Which items anybody may get: an item has to pass everything.
+
+    block, allow: files of item ids (a line each, or a column item_id in CSV or parquet) that nobody gets, and outside of
+    which nobody gets any; several files count as one. where: by column, `categories` or one of data.items.fields.
+    """
+
+    block: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    where: dict[str, ColumnFilter] = Field(default_factory=dict)
+
+
 class RecallSettings(Settings):
     """From interests to lists.
 
@@ -58,7 +100,7 @@ class RecallSettings(Settings):
       xquad: one unit of the chance to serve an interest not served yet, for one of relevance: L as in calibration;
       quota: divides the bound of every category by 1 + lambda.
     builder: what single builders can be told.
-    block_list: a file of item ids nobody gets, empty for none.
+    filter: which items anybody may get.
     batch_users: users encoded and searched at once; it bounds memory. Scores move by it in their last bits.
     threads: 0 for all cores.
     """
@@ -72,7 +114,7 @@ class RecallSettings(Settings):
     lambda_: float = Field(default=0.0, ge=0.0, alias="lambda")
     scale_free: bool = False
     builder: BuilderSettings = BuilderSettings()
-    block_list: str = ""
+    filter: ItemFilter = ItemFilter()
     batch_users: int = Field(default=1024, ge=1)
     threads: int = Field(default=0, ge=0)
 

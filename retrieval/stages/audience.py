@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.core.artifacts import sha256_of
@@ -14,7 +13,7 @@ from retrieval.core.errors import DataContractError, UsageError
 from retrieval.core.settings import Settings
 from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
-from retrieval.evaluation.tables import as_ids, read_table
+from retrieval.stages.id_files import read_ids
 
 Rows = NDArray[np.int64]
 
@@ -84,7 +83,7 @@ class Scope(Settings):
 
 
 def _listed(path: Path, dataset: Dataset) -> Audience:
-    known, ids = dataset.users["user_id"], _read_ids(path)
+    known, ids = dataset.users["user_id"], read_ids(path, "user_id")
     rows = rows_of(known, ids)
     if len(rows) == 0 or (rows < 0).any():
         unknown = "" if len(rows) == 0 else f": {ids.to_list()[int(np.argmax(rows < 0))]!r}"
@@ -95,17 +94,3 @@ def _listed(path: Path, dataset: Dataset) -> Audience:
 
 def _whole(rows: Rows, dataset: Dataset) -> Audience:
     return Audience(rows, dataset.sequences.lengths[rows], np.full(len(rows), "all"))
-
-
-def _read_ids(path: Path) -> pl.Series:
-    if path.suffix == ".parquet":
-        # Not by polars: a damaged file makes it panic.
-        return as_ids(read_table([path], ("user_id",))["user_id"], path)
-    try:
-        if path.suffix == ".csv":
-            return pl.read_csv(path, infer_schema=False)["user_id"]
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataContractError(f"cannot be read: {reason}", where=path, expected="one user id a line, or a column user_id") from None
-    return pl.Series("user_id", [line for line in lines if line.strip()], dtype=pl.String)

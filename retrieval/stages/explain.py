@@ -39,7 +39,7 @@ def explain_row(pipeline: "Pipeline", row: int, top: int, *, at_the_cut: bool) -
     """
     serving = Serving(pipeline.recipe, pipeline.dataset, pipeline.users, pipeline.vectors, pipeline.index)
     audience = Scope(who="row", row=row, at_the_cut=at_the_cut).audience(pipeline.dataset)
-    served = next(Server(serving).batches(audience, diagnostics=False))
+    served = next(Server(serving, at_the_cut=at_the_cut).batches(audience, diagnostics=False))
     vectors = load_vectors(pipeline.vectors)
     history = served.encoded.items[-pipeline.users.history :]
     return {

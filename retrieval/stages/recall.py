@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from retrieval.core.artifacts import Artifact, StagedArtifact, sha256_of
-from retrieval.core.errors import DataContractError, UsageError
-from retrieval.core.logging import get_logger
+from retrieval.core.artifacts import Artifact, StagedArtifact
 from retrieval.core.progress import progress
 from retrieval.data.dataset import Dataset
 from retrieval.index.pools import Pools, Seen
@@ -23,12 +20,12 @@ from retrieval.recall.settings import RecallSettings
 from retrieval.recall.writer import lists_frame, write_frame
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import index_settings, load_vectors, open_index
+from retrieval.stages.item_filter import filter_identity, item_mask
 from retrieval.stages.list_context import catalog_context
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.user_vectors import PART_USERS, AbstractUserVectors, EncodedUsers, routing_entropy, vectors_frame
 
 _OVERLAP_AT = 20
-log = get_logger("recall")
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,12 @@ def settings_of(recipe: Recipe, scope: Scope) -> dict[str, Any]:
     batch, because matrix products of other shapes round differently.
 
     Raises:
-        UsageError: there is no such block list.
+        UsageError: there is no such list of items.
     """
-    # Taken before anything is looked up: a list that went missing must not pass for no list at all.
-    blocked = sha256_of(_block_list(recipe.recall)) if recipe.recall.block_list else ""
-    settings = recipe.recall.model_dump(exclude={"threads", "block_list"})
+    filtered = filter_identity(recipe.recall.filter)
+    settings = recipe.recall.model_dump(exclude={"threads", "filter"})
     search = recipe.index.model_dump(include={"nprobe", "ef_search", "refine_factor", "over_fetch", "device"})
-    return {"recall": settings, "search": search, "blocked": blocked, "scope": scope.model_dump(exclude={"path"})}
+    return {"recall": settings, "search": search, "filter": filtered, "scope": scope.model_dump(exclude={"path"})}
 
 
 def recall_settings(recipe: Recipe) -> RecallSettings:
@@ -76,7 +72,7 @@ def recall_settings(recipe: Recipe) -> RecallSettings:
 def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> None:
     """Write part-*.parquet, and for held-out users the pools, interests and users that evaluation explains lists with."""
     audience = scope.audience(serving.dataset)
-    server, diagnostics = Server(serving), scope.who == "held-out"
+    server, diagnostics = Server(serving, at_the_cut=audience.at_the_cut), scope.who == "held-out"
     filled: list[NDArray[np.int64]] = []
     with progress("recall", len(audience.users)) as bar:
         # Parts are cut by users and not by batches, so that a file holds the same users whatever batch_users is.
@@ -91,29 +87,30 @@ def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> 
         "users": len(lengths),
         "users_with_a_list": int((lengths > 0).sum()),
         "lists_shorter_than_n": int((lengths < serving.recipe.recall.n).sum()),
-        "items_withheld": int(server.withheld.sum()),
+        "items_withheld": int(server.mask.blocked.sum()),
+        "withheld_by": dict(server.mask.counts),
         "index_id": serving.index.id,
         "model_id": serving.vectors.summary["model_id"],
     }
 
 
 class Server:
-    """Makes lists for any users from one model and index.
+    """Makes lists for any users from one model and index; at_the_cut: as the users of an audience looked then.
 
     Raises:
         IntegrityError: the index does not belong to the model.
     """
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, *, at_the_cut: bool) -> None:
         self.serving, self.settings = serving, recall_settings(serving.recipe)
         self.vectors = load_vectors(serving.vectors)
         self.index = open_index(serving.index, serving.vectors, index_settings(serving.recipe))
-        self.withheld = _withheld(serving.recipe, serving.dataset) | _without_vector(serving.vectors)
+        self.mask = item_mask(serving.recipe, serving.dataset, serving.vectors, at_the_cut=at_the_cut)
         self.search = InterestSearch(
-            self.index, self.vectors, self.settings.pool_size, blocked=self.withheld, threads=self.settings.threads
+            self.index, self.vectors, self.settings.pool_size, blocked=self.mask.blocked, threads=self.settings.threads
         )
         self.alone = InterestSearch(self.index, self.vectors, _OVERLAP_AT, threads=self.settings.threads)
-        self.popular = _popular(serving.dataset, self.withheld)
+        self.popular = _popular(serving.dataset, self.mask.blocked)
         self.context = catalog_context(serving.dataset.catalog, serving.vectors, needs_of([self.settings.diversity]))
 
     def batches(self, audience: Audience, *, diagnostics: bool) -> Iterator[ServedUsers]:
@@ -130,50 +127,6 @@ class Server:
         one = np.arange(encoded.valid.shape[1])
         nothing = Seen.nothing(len(encoded.vectors))
         return mean_overlap([self.alone(encoded.vectors, encoded.valid & (one == k), nothing) for k in one])
-
-
-def _withheld(recipe: Recipe, dataset: Dataset) -> NDArray[np.bool_]:
-    """bool[N]: items nobody gets.
-
-    Under `global-time` that includes those without a training event: their vectors are as they were drawn, so whoever
-    got one got it by chance.
-    """
-    withheld = np.zeros(dataset.catalog.n_items, dtype=bool)
-    if recipe.split.protocol == "global-time" and not recipe.split.cold_items:
-        withheld |= dataset.catalog.events == 0
-    if recipe.recall.block_list:
-        withheld[_blocked_rows(_block_list(recipe.recall), dataset)] = True
-    return withheld
-
-
-def _without_vector(vectors: Artifact) -> NDArray[np.bool_]:
-    """bool[N]: items that whoever made the vectors did not have, which stand as zeros in the index."""
-    if "known.npy" not in vectors.manifest.files:
-        return np.zeros(vectors.summary["items"], dtype=bool)
-    known: NDArray[np.bool_] = np.load(vectors.file("known.npy"), allow_pickle=False)
-    return ~known
-
-
-def _block_list(settings: RecallSettings) -> Path:
-    path = Path(settings.block_list)
-    if not path.is_file():
-        raise UsageError("no such file", where=path, expected="a file of item ids, one a line", remedy="check recall.block_list")
-    return path
-
-
-def _blocked_rows(path: Path, dataset: Dataset) -> NDArray[np.int64]:
-    try:
-        ids = pl.Series(path.read_text(encoding="utf-8-sig").splitlines(), dtype=pl.String)
-    except UnicodeDecodeError as error:
-        raise DataContractError(f"is not UTF-8 text: {error.reason}", where=path, expected="item ids, one a line") from None
-    # Spaces may be a part of a text id, and never of a number.
-    ids = ids if dataset.catalog.item_ids.dtype == pl.String else ids.str.strip_chars()
-    rows = dataset.catalog.rows_of(ids.filter(ids != ""))
-    unknown = int((rows < 0).sum())
-    if unknown:
-        # An id that left the catalog is no fault; a file in another format looks the same, so it is said.
-        log.warning("block list names ids that the catalog does not have", file=str(path), unknown=unknown, blocked=len(rows) - unknown)
-    return rows[rows >= 0]
 
 
 def _popular(dataset: Dataset, blocked: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -119,7 +119,7 @@ def test_seen_items_are_left_out_and_the_block_list_holds(
     items = pl.read_parquet(small_log / "items.parquet")["item_id"].sort()
     blocked = items[:50]
     (tmp_path / "blocked.txt").write_text("\n".join(map(str, blocked)))
-    done = retrieval("recall", recipe, "--workspace", workspace, "--json", "--set", f"recall.block_list={tmp_path}/blocked.txt").json
+    done = retrieval("recall", recipe, "--workspace", workspace, "--json", "--set", f'recall.filter.block=["{tmp_path}/blocked.txt"]').json
     lists = pl.read_parquet(f"{done['path']}/part-*.parquet")
     seen = pl.read_parquet(small_log / "interactions").select("user_id", "item_id").unique()
     assert lists.join(seen, on=["user_id", "item_id"], how="semi").is_empty()

@@ -62,13 +62,13 @@ def test_items_that_were_not_known_before_the_cut_are_in_no_list(log: Path, work
 def test_a_block_list_that_went_missing_is_never_taken_for_none(log: Path, workspace: Path, tmp_path: Path) -> None:
     lists(open_run(recipe_of(log), workspace))
     with pytest.raises(UsageError, match="no such file"):
-        lists(open_run(recipe_of(log, block_list=str(tmp_path / "gone.txt")), workspace))
+        lists(open_run(recipe_of(log, filter={"block": [str(tmp_path / "gone.txt")]}), workspace))
 
 
 def test_a_block_list_may_have_spaces_a_byte_order_mark_and_ids_that_left_the_catalog(log: Path, workspace: Path, tmp_path: Path) -> None:
     path = tmp_path / "blocked.txt"
     path.write_text("\ufeff3\n 4 \r\n\nitem_id\n999\n5\n", encoding="utf-8")
-    pipeline = open_run(recipe_of(log, block_list=str(path)), workspace)
+    pipeline = open_run(recipe_of(log, filter={"block": [str(path)]}), workspace)
     assert lists(pipeline).filter(pl.col("item_id").is_in([3, 4, 5])).is_empty()
     assert pipeline.candidates(Scope(who="all")).summary["items_withheld"] == 7 + 3
 

@@ -1,0 +1,38 @@
+"""Files of ids: one a line, or a column in CSV or parquet."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from retrieval.core.errors import DataContractError
+from retrieval.evaluation.tables import as_ids, read_table
+
+
+def read_ids(path: Path, column: str) -> pl.Series:
+    """The ids in a file, Int64 or String: of a column in .csv and .parquet, else a line each, empty lines left out.
+
+    Lines keep their spaces, which may be a part of a text id.
+
+    Raises:
+        DataContractError: the file is damaged or has no such column, or an id is null.
+    """
+    if path.suffix == ".parquet":
+        # Not by polars: a damaged file makes it panic.
+        return as_ids(read_table([path], (column,))[column], path)
+    read: Callable[[Path, str], pl.Series] = _of_csv if path.suffix == ".csv" else _of_lines
+    try:
+        return read(path, column)
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        reason = f"is not UTF-8 text: {error.reason}" if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
+        expected = f"one id a line, or a column {column}"
+        raise DataContractError(f"cannot be read: {reason}", where=path, expected=expected) from None
+
+
+def _of_csv(path: Path, column: str) -> pl.Series:
+    return as_ids(pl.read_csv(path, infer_schema=False)[column], path)
+
+
+def _of_lines(path: Path, column: str) -> pl.Series:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return pl.Series(column, [line for line in lines if line.strip()], dtype=pl.String)
