@@ -34,7 +34,7 @@ from retrieval.training.objective import Objective
 from retrieval.training.optimizer import has_row_wise_table
 from retrieval.training.sharding import held_rows
 from retrieval.training.table import EXAMPLES
-from retrieval.training.tensor_files import read_tensors
+from retrieval.training.tensor_files import TensorFile
 from retrieval.training.validation import validate
 
 _HOUR, _DAY = 3_600, 86_400
@@ -146,7 +146,7 @@ def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetr
         IntegrityError: the weights are damaged.
     """
     model = build_model(recipe.model, n_items, recipe.seed)
-    model.load_state_dict(read_tensors(artifact.file(WEIGHTS)))
+    TensorFile(artifact.file(WEIGHTS)).fill(model.state_dict())
     return model.to(choose_device(recipe.machine.device)).eval()
 
 

@@ -9,12 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from retrieval.core.artifacts import write_json
 from retrieval.core.errors import IntegrityError
 from retrieval.training.sharded_rows import Stored
-from retrieval.training.tensor_files import TensorFile, compare, read_tensors, write_tensors
+from retrieval.training.tensor_files import TensorFile, compare, write_tensors
 
 _KEPT = 2
 _BEST = "best"
@@ -86,13 +84,16 @@ class Checkpoints:
         self._best_sha256 = write_tensors(fresh, tensors)
         fresh.replace(self._best)
 
-    def best(self) -> dict[str, Tensor] | None:
+    def best(self) -> TensorFile | None:
         """The weights that were kept last; None where none were.
 
         Raises:
             IntegrityError: the file changed since.
         """
-        return read_tensors(self._best, self._best_sha256) if self._best_sha256 else None
+        if not self._best_sha256:
+            return None
+        compare(self._best, self._best_sha256)
+        return TensorFile(self._best)
 
     def give_best(self, path: Path) -> None:
         """Put the weights that were kept last where `path` says, without reading them into memory.

@@ -59,6 +59,15 @@ class World:
         first = self.rank * least + min(self.rank, more)
         return slice(first, first + least + (self.rank < more))
 
+    def shares(self, count: int) -> list[slice]:
+        """The shares of all processes, in order."""
+        return [each.share(count) for each in self.members]
+
+    @property
+    def members(self) -> list["World"]:
+        """Every process, as it sees itself."""
+        return [World(rank, self.size) for rank in range(self.size)]
+
     def among(self, count: int) -> "World":
         """The processes that share `count` things; too few of them to go round, and each process does them all."""
         return self if count >= self.size else ALONE

@@ -85,9 +85,9 @@ class _Loop:
                     self._stop()
                 if self.state.step % settings.checkpoint_every == 0 or self.state.step == self.run.stop_at_step:
                     self._save()
-        if self.world.leads and not self.run.model.items.sharded:
-            # A part that ends before the first validation has no best yet.
-            self.run.model.load_state_dict(self.run.checkpoints.best() or self.run.model.state_dict())
+        best = self.run.checkpoints.best() if self.world.leads and not self.run.model.items.sharded else None
+        if best is not None:  # a part that ends before the first validation has none yet
+            best.fill(self.run.model.state_dict())
         return self.state
 
     def _finished(self) -> bool:
@@ -197,8 +197,7 @@ class _Loop:
             self.world.broadcast([value for value in self._weights().values() if isinstance(value, Tensor)])
             return
         self.state, self.since_validation = TrainingState(**told), self._taken(groups, "losses", {})["since_validation"]
-        model = self.run.model
-        model.load_state_dict(model.state_dict() | self._taken(groups, "model", self._weights()))
+        self._taken(groups, "model", self._weights())
         self.optimizer.restore(self._taken(groups, "optimizer", self.optimizer.state()))
         self.run.objective.carried.restore(self._taken(groups, "carried", {}))
         log.info("resumed", step=self.state.step, best=round(self.state.best, 4))
@@ -207,13 +206,16 @@ class _Loop:
             self.state.processes = self.world.size
 
     def _taken(self, groups: TensorGroups | None, name: str, own: Mapping[str, Stored]) -> dict[str, Tensor]:
-        """A group of the leader's checkpoint; its sharded rows go to who holds them."""
-        sharded = {key: value for key, value in own.items() if isinstance(value, ShardedRows)}
+        """A group of the leader's checkpoint: into what processes have of it already, and what else is in it."""
         file = None if groups is None else groups[name]
-        found = self.world.given({} if file is None else {key: file[key] for key in file if key not in sharded})
-        for key, value in sharded.items():
-            value.fill(None if file is None else partial(file.rows, key))
-        return found
+        for key, value in own.items():
+            if isinstance(value, ShardedRows):
+                value.fill(None if file is None else partial(file.rows, key))
+            else:
+                if file is not None:
+                    file.copy(key, value)
+                self.world.broadcast([value])
+        return self.world.given({} if file is None else {key: file[key] for key in file if key not in own})
 
     def _found(self) -> tuple[TrainingState, TensorGroups] | tuple[None, None]:
         """The newest checkpoint, if it is one of this training."""

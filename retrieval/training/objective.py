@@ -105,7 +105,7 @@ class Objective:
         """The rows of the item table that each process reads in a step, some of them more than once; nothing where each has all."""
         if not self.model.items.sharded:
             return []
-        return [self._read(windows, plan, windows.own(World(rank, self.world.size))) for rank in range(self.world.size)]
+        return [self._read(windows, plan, windows.own(each)) for each in self.world.members]
 
     def _read(self, windows: Windows, plan: _Plan, numbers: Int[Tensor, " b"]) -> Int[Tensor, " r"]:
         """The rows that some of the windows are read and trained with."""

@@ -84,12 +84,9 @@ class Optimizer:
         return expected == shapes
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from a state that fits; what is sharded is filled by whoever reads it."""
-        table = {} if self._table is None else self._table.state()
-        for name in table.keys() & tensors.keys():
-            table[name].copy_(tensors[name])
+        """Go on from a state that fits: what `state` of a fresh optimizer lacks; what it has is filled in place."""
         state: dict[int, dict[str, Tensor]] = {}
-        for key in tensors.keys() - table.keys():
+        for key in tensors:
             number, _, name = key.partition(".")
             state.setdefault(int(number), {})[name] = tensors[key].clone()
         self._adam.load_state_dict({"state": state, "param_groups": self._adam.state_dict()["param_groups"]})

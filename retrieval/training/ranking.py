@@ -44,7 +44,7 @@ def ranked_by_all(model: RetrievalModel, held_out: HeldOut, settings: Validation
     Users are encoded in the portions of `ranked_by_each`, so that their interests have the same bits; the scores may
     differ from its in the last one, as they do with the size of any matrix product.
     """
-    portions = [_portions(held_out, settings, model.items.n_items, World(rank, world.size)) for rank in range(world.size)]
+    portions = [_portions(held_out, settings, model.items.n_items, each) for each in world.members]
     encoded = list(_encoded(model, held_out, portions, world))
     every = _joined(encoded, world.among(len(held_out.cut)), len(held_out.cut))
     best = _merged(model, every, held_out, settings, world)
@@ -83,8 +83,7 @@ def _joined(parts: list[Interests], sharing: World, total: int) -> Interests:
 def _merged(model: RetrievalModel, interests: Interests, held_out: HeldOut, settings: ValidationSettings, world: World) -> Best:
     """The best items of all users."""
     n_items, items = model.items.n_items, model.held_items()
-    shares = [World(rank, world.size).share(n_items) for rank in range(world.size)]
-    lengths = [min(settings.n, share.stop - share.start) for share in shares]
+    lengths = [min(settings.n, share.stop - share.start) for share in world.shares(n_items)]
     every = torch.arange(len(held_out.cut), device=held_out.cut.device)
     found = []
     for users in torch.split(every, _together(settings, -(-n_items // world.size))):

@@ -52,7 +52,7 @@ class ShardedRows:
         """Everybody takes its rows of those that the leader reads."""
         for rank, part in self._parts():
             if rows is not None:
-                first = World(rank, self.world.size).share(self.total).start
+                first = self.world.shares(self.total)[rank].start
                 values = rows(first + part.start, first + part.stop)
                 self.own[part].copy_(values) if rank == self.world.rank else self.world.send(values, rank)
             elif rank == self.world.rank:
@@ -61,8 +61,7 @@ class ShardedRows:
     def _parts(self) -> Iterator[tuple[int, slice]]:
         """Whose turn it is, and which of its own rows."""
         together = max(1, CHUNK // max(1, torch.Size(self.shape[1:]).numel()))
-        for rank in range(self.world.size):
-            share = World(rank, self.world.size).share(self.total)
+        for rank, share in enumerate(self.world.shares(self.total)):
             held = share.stop - share.start
             for start in range(0, held, together):
                 yield rank, slice(start, min(held, start + together))

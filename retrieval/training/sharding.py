@@ -55,7 +55,6 @@ class RowExchange:
 
     def __init__(self, items: ItemTower, world: World) -> None:
         self.items, self.world = items, world
-        self.shares = [World(rank, world.size).share(items.n_items) for rank in range(world.size)]
 
     def readable(self, needed: Sequence[Int[Tensor, "..."]]) -> AbstractContextManager[None]:
         """Inside it the tower has the rows that this process needs; `needed` is what each process needs, the same in all of them."""
@@ -76,6 +75,6 @@ class RowExchange:
 
     def _counts(self, rows: Int[Tensor, " R"]) -> list[int]:
         """How many of some rows in rising order lie in each process."""
-        bounds = torch.tensor([0, *(share.stop for share in self.shares)], device=rows.device)
+        bounds = torch.tensor([0, *(share.stop for share in self.world.shares(self.items.n_items))], device=rows.device)
         counts: list[int] = torch.diff(torch.searchsorted(rows, bounds)).tolist()
         return counts

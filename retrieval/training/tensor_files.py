@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from retrieval.core.artifacts import sha256_of
@@ -124,6 +122,28 @@ class TensorFile(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._described)
 
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put the whole file into tensors of the same names, a chunk at a time.
+
+        Raises:
+            IntegrityError: it holds other names or other shapes; the tensors are as they were.
+        """
+        shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+        unlike = sorted(name for name in shapes.keys() | self.keys() if shapes.get(name) != self.shapes.get(name))
+        if unlike:
+            raise IntegrityError(f"does not fit: {', '.join(unlike)}", where=self.path, remedy="was it written by another version?")
+        for name, value in tensors.items():
+            self.copy(name, value)
+
+    @torch.no_grad()
+    def copy(self, name: str, into: Tensor) -> None:
+        """Put one tensor into another of its shape, a chunk at a time."""
+        dtype, begin = _DTYPES[self._described[name]["dtype"]], 0
+        for part in torch.split(into.detach().view(-1), CHUNK):
+            read = self._read(name, begin * dtype.itemsize, torch.empty(len(part), dtype=dtype))
+            part.copy_(read)
+            begin += len(part)
+
     def rows(self, name: str, first: int, past: int) -> Tensor:
         """The rows [first, past) of a tensor."""
         described = self._described[name]
@@ -140,20 +160,6 @@ class TensorFile(Mapping[str, Tensor]):
                     raise IntegrityError(f"ends inside '{name}'", where=self.path)
                 got += count
         return into
-
-
-def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, after its bytes were compared with `sha256`.
-
-    Raises:
-        IntegrityError: the bytes changed, or they are no safetensors file.
-    """
-    if sha256 is not None:
-        compare(path, sha256)
-    try:
-        return load_file(path, backend="pread")
-    except SafetensorError as error:
-        raise IntegrityError(f"is no safetensors file: {error}", where=path) from None
 
 
 def compare(path: Path, sha256: str) -> None:

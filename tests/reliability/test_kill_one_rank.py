@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from retrieval.cli.main import main
 main()
 """
 STEP = "add_gradients"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -41,19 +44,16 @@ def launch(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
     def call(
         verb: str, workspace: Path, sharding: str, exchange: str = STEP, victim: int = 0, number: int = 0, moment: int = 0
     ) -> subprocess.CompletedProcess[str]:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        settings = ["--set", "train.optimizer.item_table=row-wise", "--set", f"train.sharding={sharding}"]
-        struck = [exchange, str(victim), str(number), str(moment)]
-        return subprocess.run(
-            [*torchrun, str(script), *struck, verb, str(recipe), "--workspace", str(workspace), *settings],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            check=False,
-            timeout=900,
-        )
+        struck = [str(script), exchange, str(victim), str(number), str(moment)]
+        started = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", *struck, verb, str(recipe), "--workspace", str(workspace)]
+        return subprocess.run([*started, *laid_out(sharding)], capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=900)
 
     return call
+
+
+def laid_out(sharding: str) -> list[str]:
+    """The settings of where the item table lies."""
+    return ["--set", "train.optimizer.item_table=row-wise", "--set", f"train.sharding={sharding}"]
 
 
 def model_of(workspace: Path) -> tuple[bytes, dict]:
@@ -97,7 +97,7 @@ def test_what_one_process_suffers_costs_no_byte(launch: Launch, prepared: Path, 
     killed = launch("train", workspace, "replicated", STEP, 1, signal.SIGKILL, 13)
     assert killed.returncode != 0
     assert not (workspace / "model").exists()
-    assert "another process is gone" in killed.stderr
+    assert "(SIGKILL)" in killed.stderr, "struck somewhere else"
     # From step 10 on: the signal comes in step 18 and is known to all in step 19, where no schedule would leave a checkpoint.
     stopped = launch("train", workspace, "replicated", STEP, 1, signal.SIGTERM, 8)
     assert stopped.returncode != 0
@@ -116,3 +116,22 @@ def test_a_sharded_table_of_which_a_holder_dies_ends_with_the_bytes_of_replicas(
     assert not (workspace / "model").exists()
     assert list(workspace.rglob(".step-000000010-*")), "struck somewhere else"
     ends_as(undisturbed, launch, workspace, "rows", 5)
+
+
+def test_two_machines_of_one_process_end_as_one_machine_of_two(
+    recipe: Path, prepared: Path, undisturbed: tuple[bytes, dict], tmp_path: Path
+) -> None:
+    """Two launchers that meet at an address, each with a process that is the first of its machine; they share the workspace."""
+    workspace = shutil.copytree(prepared, tmp_path / "machines")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(free.getsockname()[1])]
+    command = ["-m", "retrieval", "train", str(recipe), "--workspace", str(workspace), *laid_out("rows")]
+    machines = [
+        subprocess.Popen([*TORCHRUN, *meeting, "--node-rank", str(number), *command], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        for number in range(2)
+    ]
+    said = [machine.communicate(timeout=900)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], "\n".join(said)
+    weights, summary = undisturbed
+    assert model_of(workspace) == (weights, {**summary, "sharding": "rows"})

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from retrieval.core.artifacts import Artifact, write_json
 from retrieval.core.errors import IntegrityError, InterruptedRunError, UsageError
@@ -21,7 +21,6 @@ from retrieval.stages.train import Beginning
 from retrieval.stages.warm_start import find_start
 from retrieval.training.distributed import World
 from retrieval.training.examples import Prefixes
-from retrieval.training.tensor_files import read_tensors
 
 MODEL = {"name": "comirec-sa", "dimension": 8, "interests": 2, "history": 6}
 TRAIN = {"steps": 6, "validate_every": 2, "checkpoint_every": 2, "loss": {"negatives": 8}, "examples": {"batch_size": 4}}
@@ -62,7 +61,7 @@ def test_old_items_keep_their_vectors_wherever_new_ones_come_between(yesterday: 
     pipeline = pipeline_on(tmp_path, TODAY, yesterday.path)
     model, said = Beginning(pipeline.recipe, pipeline.dataset, yesterday).model()
     fresh = build_model(pipeline.recipe.model, 8, pipeline.recipe.seed).state_dict()
-    old, state = read_tensors(yesterday.file("model.safetensors")), model.state_dict()
+    old, state = load_file(yesterday.file("model.safetensors")), model.state_dict()
     assert pipeline.dataset.catalog.item_ids.to_list() == TODAY
     assert torch.equal(state[TABLE][[1, 3, 4, 6]], old[TABLE][[0, 2, 3, 4]])
     assert torch.equal(state[TABLE][[0, 2, 5, 7]], fresh[TABLE][[0, 2, 5, 7]])
@@ -85,7 +84,7 @@ def test_a_share_of_the_table_starts_as_it_does_in_the_whole(
     (whole, expected), *shares = (beginning.model(world) for world in (World(), World(0, 3), World(1, 3), World(2, 3)))
     assert [model.items.held for model, _ in shares] == [slice(0, 3), slice(3, 6), slice(6, 8)]
     assert torch.equal(torch.cat([model.items.held_items() for model, _ in shares]), whole.items.all_items())
-    assert torch.equal(whole.items.all_items()[3], read_tensors(yesterday.file("model.safetensors"))[TABLE][2])
+    assert torch.equal(whole.items.all_items()[3], load_file(yesterday.file("model.safetensors"))[TABLE][2])
     assert [said for _, said in shares] == [expected] * 3
 
 
@@ -103,7 +102,7 @@ def test_the_start_is_part_of_what_a_model_is_and_its_name_is_not(yesterday: Art
 
 def test_other_weights_under_the_same_id_are_another_start(yesterday: Artifact, tmp_path: Path) -> None:
     moved = shutil.copytree(yesterday.path, tmp_path / "moved")
-    tensors = read_tensors(moved / "model.safetensors")
+    tensors = load_file(moved / "model.safetensors")
     save_file({name: value + 1 for name, value in tensors.items()}, moved / "model.safetensors")
     with pytest.raises(IntegrityError, match="is damaged"):
         _ = pipeline_on(tmp_path, TODAY, moved).model_artifact

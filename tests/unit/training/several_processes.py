@@ -25,7 +25,7 @@ from retrieval.core.ranks import Place
 from retrieval.data.sequences import SequenceDataset
 from retrieval.losses.settings import LossSettings, PenaltySettings
 from retrieval.models import item_tower
-from retrieval.models.settings import ComiRecSASettings, Gru4RecSettings, PriorSettings
+from retrieval.models.settings import ComiRecSASettings, Gru4RecSettings, InterestTransformerSettings, PriorSettings
 from retrieval.models.table import build_model
 from retrieval.training import sharded_rows, tensor_files
 from retrieval.training.checkpoints import Checkpoints, TrainingState
@@ -63,6 +63,10 @@ SHARDED: dict[str, dict[str, Any]] = {
             dimension=8, history=6, interests=2, similarity="cosine", temperature=0.1, prior=PriorSettings(hours=1.0)
         ),
         "filter_seen": True,
+    },
+    "transformer": {
+        "loss": LossSettings(negatives=12, readout="log-sum-exp", leave_out="future"),
+        "model": InterestTransformerSettings(dimension=8, history=6, interests=2, weighted=True, prior=PriorSettings(hours=1.0)),
     },
 }
 """40 rows for three processes; fewer held-out users than processes; columns beside the vectors; seen items left out."""

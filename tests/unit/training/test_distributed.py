@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from retrieval.core.errors import UsageError
+from retrieval.core.errors import ResourceError, UsageError
 from retrieval.core.settings import parse_settings
 from retrieval.training.checkpoints import Checkpoints
 from retrieval.training.distributed import ALONE, World
@@ -128,7 +128,8 @@ def test_shards_end_with_the_weights_of_one_process(three: Path, tmp_path: Path,
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     found, (_, expected) = read(three, f"{case}-rows"), cases.ended(run)
     for name in expected.keys() - {BLIND}:
-        torch.testing.assert_close(found[name], expected[name], atol=2e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        # Deeper encoders round more: half a percent of what the weights move at least.
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
     assert (expected["items.embedding.weight"] - before["items.embedding.weight"]).abs().max() > 2e-3
 
 
@@ -198,6 +199,21 @@ def test_the_windows_of_a_slot_stay_with_one_process() -> None:
     marks = torch.zeros(7, dtype=torch.bool)
     slotted = Windows(number, number + 1, number + 1, slots=Slots(number, marks, marks, 4))
     assert [slotted.own(World(rank, 2)).tolist() for rank in range(2)] == [[0, 1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("exchange", ["all_reduce", "all_gather", "broadcast"])
+def test_a_lost_process_is_an_error_with_a_way_on(monkeypatch: pytest.MonkeyPatch, exchange: str) -> None:
+    """What the launcher then does to the others may be quicker than their last words, so no command is asked for them."""
+
+    def closed(*what: object, **how: object) -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer\nmore")
+
+    monkeypatch.setattr(torch.distributed, exchange, closed)
+    world, values = World(0, 2), torch.ones(3)
+    used = {"all_reduce": lambda: world.add(values), "all_gather": lambda: world.gathered(values), "broadcast": lambda: world.told(1)}
+    with pytest.raises(ResourceError, match=r"another process is gone \(.*Connection closed by peer\)") as caught:
+        used[exchange]()
+    assert "training goes on from its checkpoint" in str(caught.value)
 
 
 def test_alone_an_exchange_is_the_value_itself() -> None:
