@@ -5,11 +5,16 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 # Lanes that are compared at a time.
 SEGMENT = 32
 _INDEX = ir.IntType(64)
+# What llvm.prefetch is told.
+_READ, _KEEP, _DATA = 0, 3, 1
+# numba has no types.
+_declare: Callable[..., Any] = cgutils.get_or_insert_function
 
 
 def _reached(_context: Any, products: Any, first: Any, cuts: Any, lane: Any) -> Any:  # noqa: ARG001 - numba reads the names
@@ -48,3 +53,21 @@ def _lowest_bit(_context: Any, mask: Any) -> Any:  # noqa: ARG001
 
 
 lowest_bit: Callable[..., Any] = intrinsic(_lowest_bit)
+
+
+def _prefetch(_context: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of an element, counted from the start of a contiguous array, without waiting for it."""
+    signature = types.void(array, types.intp)
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        kinds = [pointer.type, *[ir.IntType(32)] * 3]
+        function = _declare(builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0")
+        builder.call(function, [pointer, *[ir.Constant(ir.IntType(32), value) for value in (_READ, _KEEP, _DATA)]])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+prefetch: Callable[..., None] = intrinsic(_prefetch)

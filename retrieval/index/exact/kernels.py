@@ -15,7 +15,7 @@ Arguments that travel together:
 import numpy as np
 from numba import njit
 
-from retrieval.index.exact.intrinsics import SEGMENT, lowest_bit, reached
+from retrieval.index.exact.intrinsics import SEGMENT, lowest_bit, prefetch, reached
 from retrieval.index.kernels import best_interest, contains, insert, is_worse, replace_root, sort_pool, table_size
 
 Array = np.ndarray
@@ -23,6 +23,8 @@ Array = np.ndarray
 BLOCK = 1024
 _NO_ROW = np.iinfo(np.int64).max
 _LOWEST_BITS = -32768
+# Items that are asked for before they are scored, and the float32 numbers of a cache line.
+_AHEAD, _LINE = 12, 16
 
 
 @njit(cache=True, nogil=True)
@@ -241,6 +243,14 @@ def settle_all(n: int, group: tuple[Array, ...], catalog: tuple[Array, ...], use
         settle(user, n, group, catalog, users, rounding, scratch)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _ask_for(vectors: Array, rows: Array, i: int, count: int) -> None:
+    """Ask for the item that comes a few after rows[i]; before the first, for all of these."""
+    for ahead in range(i + _AHEAD if i > 0 else 0, min(i + _AHEAD + 1, count)):
+        for component in range(0, vectors.shape[1], _LINE):
+            prefetch(vectors, rows[ahead] * vectors.shape[1] + component)
+
+
 @njit(cache=True, nogil=True)
 def finish(
     n: int,
@@ -265,6 +275,8 @@ def finish(
         member, count = users[0][user], group[2][user, 0]
         for i in range(count):
             rows[i] = catalog[1][group[0][user, i]]
+        for i in range(count):
+            _ask_for(catalog[0], rows, i, count)
             scores[i], winners[i] = best_interest(catalog[0][rows[i]], users[1][member], users[2][member])
         sort_pool(rows, scores, winners, count)
         filled = min(count, n)
