@@ -20,7 +20,7 @@ _JUDGED_AT = 100
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """What an index is a function of, besides its vectors."""
-    return recipe.index.model_dump(exclude={"threads", "block_mb", "mmap", "rebuild_share"})
+    return recipe.index.model_dump(exclude={"threads", "block_mb", "engine", "mmap", "rebuild_share"})
 
 
 def index_settings(recipe: Recipe) -> IndexSettings:

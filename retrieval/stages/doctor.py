@@ -12,8 +12,11 @@ from retrieval import __version__
 from retrieval.core.artifacts import library_versions
 from retrieval.core.errors import RetrievalError
 from retrieval.core.resources import available_threads
+from retrieval.index.exact.calibration import calibrated
 from retrieval.index.faiss.library import gpu_count, gpu_fault, installed_packages, instructions, kinds
 
+# What exact search is calibrated for.
+_DIMENSION = 64
 _OPTIONAL = {"Jinja2": "report", "plotly": "report", "optuna": "tune"}
 
 
@@ -29,6 +32,7 @@ def examine() -> dict[str, Any]:
         "libraries": library_versions(),
         "torch": _torch(missing),
         "faiss": _faiss(missing),
+        "exact search": {"us_a_query": calibrated(_DIMENSION)},
         "missing": missing + _extras(),
     }
 

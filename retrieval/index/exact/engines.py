@@ -1,8 +1,9 @@
 """Ways to multiply a group of users with the catalog; every one leaves the same candidates, which one is a matter of time."""
 
 import contextlib
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Self
 
@@ -34,6 +35,8 @@ class AbstractEngine(ABC):
     columns: int
     bits: bool
     rounding = 0.0
+    # What its time is measured by: the processor's, because other programs may run.
+    clock: Callable[[], float] = staticmethod(time.thread_time)
 
     def __init__(self, items: OrderedItems, block_mb: int) -> None:
         if not self.is_available():

@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float32
 
 from retrieval.core.arrays import save_array
 from retrieval.index.abstract import AbstractIndex, Hits, as_vectors, require_finite_scores
+from retrieval.index.exact.calibration import chosen_engine
 from retrieval.index.exact.engines import AbstractEngine
 from retrieval.index.exact.lowering.items import OrderedItems
 from retrieval.index.exact.search import ExactSearch
-from retrieval.index.exact.table import ENGINES
 from retrieval.index.pools import Seen
 from retrieval.index.settings import IndexSettings
 
@@ -34,7 +34,7 @@ class ExactIndex(AbstractIndex):
     @cached_property
     def engine(self) -> AbstractEngine:
         """What finds the candidates; made when first asked for, because an index may be written without being searched."""
-        engine = next(engine for engine in ENGINES.values() if engine.is_available())
+        engine = chosen_engine(self.settings, self.count, self.dimension)
         return engine(self._items, self.settings.block_mb)
 
     @cached_property

@@ -55,7 +55,7 @@ def _lowest_bit(_context: Any, mask: Any) -> Any:  # noqa: ARG001
 lowest_bit: Callable[..., Any] = intrinsic(_lowest_bit)
 
 
-def _prefetch(_context: Any, array: Any, index: Any) -> Any:
+def _prefetch(_context: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
     """Ask for the cache line of an element, counted from the start of a contiguous array, without waiting for it."""
     signature = types.void(array, types.intp)
 
