@@ -103,20 +103,37 @@ def recall(
         bool, typer.Option("--held-out", help="Only the split's validation and test users, as they looked at the cut.")
     ] = False,
     index: Annotated[str, typer.Option(help="Id of the index to search; the recipe's own by default.")] = "",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Only share I of N of the users, side by side and whole batches each.")] = "",
+    join: Annotated[int, typer.Option(min=0, help="Join so many shards of the workspace into what one run would have written.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Make the candidate list of every user, from the whole history.
 
-    Example: retrieval recall pipelines/sample.toml --users users.csv
+    A recall that was killed goes on after the last part it finished.
+
+    Example: retrieval recall pipelines/sample.toml --users users.csv --shard 1/4
     """
     from retrieval.stages.audience import Scope
 
     if users and held_out:
         raise UsageError("--users and --held-out exclude each other")
+    if shard and join:
+        raise UsageError("--shard and --join exclude each other")
     scope = Scope.of_file(users) if users else Scope(who="held-out" if held_out else "all")
-    _stage(
-        recipe, workspace, overrides, as_json, lambda pipeline: pipeline.candidates(scope, pipeline.other_index(index) if index else None)
-    )
+    scope = scope.of_shards(*_shard(shard)) if shard else scope
+
+    def make(pipeline: "Pipeline") -> "Artifact":
+        searched = pipeline.other_index(index) if index else None
+        return pipeline.joined(scope, join, searched) if join else pipeline.candidates(scope, searched)
+
+    _stage(recipe, workspace, overrides, as_json, make)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UsageError(f"'{text}' is no share", where="--shard", expected="I/N with I from 1 to N, such as 2/4")
+    return int(number), int(of)
 
 
 def evaluate(

@@ -30,6 +30,10 @@ class ResumableParts:
     def __init__(self, scratch: Path, staged: StagedArtifact) -> None:
         self._scratch, self._staged = scratch, staged
 
+    def has(self, name: str) -> bool:
+        """Whether an earlier process left the part whole."""
+        return _found(self._scratch / name) is not None
+
     def ensure(self, name: str, write: Callable[[StagedArtifact], None]) -> dict[str, Any]:
         """Put a part into the artifact, written now or found intact from an earlier process; its summary.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.index.settings import IndexSettings
@@ -59,6 +59,10 @@ class AbstractIndex(ABC):
         if not 1 <= min(n, self.count) <= self.max_results:
             raise UsageError(f"n = {n}", where="index", expected=f"1 to {self.max_results}")
         return _padded(self._search(queries, min(n, self.count)), n)
+
+    def without(self, blocked: Bool[np.ndarray, "n"]) -> "AbstractIndex":  # noqa: ARG002 (most kinds cannot)
+        """The same index answering only rows that are not blocked, where that costs next to nothing; else itself."""
+        return self
 
     @abstractmethod
     def _search(self, queries: Float32[np.ndarray, "q d"], n: int) -> Hits:

@@ -51,7 +51,9 @@ class InterestSearch:
             shapes = f"vectors {vectors.shape} and blocked {self.blocked.shape}"
             raise IntegrityError(f"{shapes} do not belong to the index", expected=f"{index.count} items of {index.dimension} dimensions")
         self._largest_norm = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64).max(initial=0.0)))
-        self._open_share = 1.0 - float(self.blocked.mean())
+        self._masked = index.without(self.blocked)
+        # An index that leaves out what is blocked is asked for no more than is needed.
+        self._open_share = 1.0 - float(self.blocked.mean()) if self._masked is index else 1.0
         self._fused = index.search_users(self.blocked, threads) if isinstance(index, ExactIndex) else None
 
     def __call__(self, interests: Float32[np.ndarray, "b k d"], valid: Bool[np.ndarray, "b k"], seen: Seen) -> Pools:
@@ -107,7 +109,7 @@ class InterestSearch:
         """Search m hits an interest and fill the members' pools; which of them are settled."""
         searched = batch[1][members]
         queries = np.where(searched, np.cumsum(searched).reshape(searched.shape) - 1, -1)
-        hits = self.index.search(batch[0][members][searched].astype(np.float32), m)
+        hits = self._masked.search(batch[0][members][searched].astype(np.float32), m)
         settled = np.zeros(len(members), dtype=bool)
         keep = self.n + self.index.settings.over_fetch if self.index.is_exact else m * searched.shape[1]
         arguments = (members, (hits.rows, hits.scores, queries), batch, (self.vectors, self.blocked), keep)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from retrieval.core.artifacts import sha256_of
 from retrieval.core.errors import DataContractError, UsageError
@@ -34,6 +35,12 @@ class Audience:
             part = slice(first, first + size)
             yield Audience(self.users[part], self.visible[part], self.parts[part], self.at_the_cut)
 
+    def share(self, number: int, of: int, batch: int) -> "Audience":
+        """Share `number` (from 1) of so many: users side by side, whole batches, all shares together everyone once."""
+        batches = -(-len(self.users) // batch)
+        part = slice(batches * (number - 1) // of * batch, batches * number // of * batch)
+        return Audience(self.users[part], self.visible[part], self.parts[part], self.at_the_cut)
+
 
 def everyone(dataset: Dataset) -> Audience:
     """All users, with all of their events."""
@@ -53,6 +60,7 @@ class Scope(Settings):
     """`held-out`: the users of the split's validation and test parts as they looked at the cut, with diagnostics.
     `all`: everyone with the whole history, which is what a nightly run serves. `file`: the user ids in a file.
     `row`: one user row of the dataset, with the whole history or without the test events.
+    Of these users share `shard` of `shards`, from 1.
     """
 
     who: Literal["held-out", "all", "file", "row"] = "held-out"
@@ -60,6 +68,18 @@ class Scope(Settings):
     at_the_cut: bool = False
     file_sha256: str = ""
     path: str = ""
+    shard: int = Field(1, ge=1)
+    shards: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _is_a_shard(self) -> "Scope":
+        if self.shard > self.shards:
+            raise ValueError(f"shard {self.shard} of {self.shards}")
+        return self
+
+    def of_shards(self, number: int, of: int) -> "Scope":
+        """Share `number` of so many of the same users."""
+        return self.model_copy(update={"shard": number, "shards": of})
 
     @staticmethod
     def of_file(path: Path) -> "Scope":

@@ -11,7 +11,8 @@ from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
 from retrieval.stages.audience import Scope
 from retrieval.stages.build_index import load_vectors
-from retrieval.stages.recall import ServedUsers, Server, Serving
+from retrieval.stages.recall import Server, Serving
+from retrieval.stages.served import ServedUsers
 
 if TYPE_CHECKING:
     from retrieval.stages.pipeline import Pipeline

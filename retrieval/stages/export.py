@@ -18,7 +18,7 @@ from retrieval.data.dataset import Dataset
 from retrieval.recall.writer import write_frame
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import load_vectors
-from retrieval.stages.user_vectors import PART_USERS, AbstractUserVectors, vectors_frame
+from retrieval.stages.user_vectors import PART_USERS, AbstractUserVectors, part_users, vectors_frame
 
 _SCORE = "the largest inner product of the item's vector with one of the user's"
 
@@ -90,9 +90,9 @@ def _item_frames(source: Exported, size: int) -> Iterator[pl.DataFrame]:
 
 def _write_users(source: Exported, audience: Audience, settings: ExportSettings, parts: ResumableParts) -> Iterator[dict[str, Any]]:
     """Export the users in parts that a process can go on after; what became of each part."""
-    file = 0
+    file, size = 0, part_users(source.batch_users, PART_USERS)
     # A folder without a file could not be read as a table of nobody.
-    for number, piece in enumerate(audience.pieces(PART_USERS) if len(audience.users) else [audience]):
+    for number, piece in enumerate(audience.pieces(size) if len(audience.users) else [audience]):
         written = parts.ensure(f"users-{number:05d}", partial(_write_part, source, piece, file, settings))
         file += written["files"]
         yield written

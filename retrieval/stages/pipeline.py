@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.core.artifacts import Artifact, StagedArtifact
+from retrieval.core.errors import UsageError
 from retrieval.data.dataset import Dataset
 from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
@@ -20,6 +21,7 @@ from retrieval.stages.encode import EncodedHistories
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.export import Exported, ExportSettings, export_identity, write_export
 from retrieval.stages.import_vectors import ImportedVectors, import_inputs, write_imported, write_item_vectors
+from retrieval.stages.join import join_shards
 from retrieval.stages.recipe import Recipe, baseline_recipes
 from retrieval.stages.user_vectors import AbstractUserVectors
 from retrieval.stages.warm_start import find_start, identity_of
@@ -107,6 +109,26 @@ class Pipeline:
         settings = recall.settings_of(self.recipe, scope)
         return self._ensure("recall", "candidates", settings, inputs, partial(self._write_candidates, index, scope))
 
+    def joined(self, scope: Scope, shards: int, index: Artifact | None = None) -> Artifact:
+        """The candidates of a scope from its shards in the workspace; the same artifact as one run makes.
+
+        Raises:
+            UsageError: a shard is not there.
+        """
+        index = index or self.index
+        inputs = {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id, "index": index.id}
+        parts = [self._shard(scope.of_shards(number, shards), inputs) for number in range(1, shards + 1)]
+        settings = recall.settings_of(self.recipe, scope)
+        return self._ensure("join", "candidates", settings, inputs, partial(self._write_joined, parts, scope))
+
+    def _shard(self, scope: Scope, inputs: Mapping[str, str]) -> Artifact:
+        artifact = self.stages.workspace.find("candidates", artifact_identity("candidates", recall.settings_of(self.recipe, scope), inputs))
+        if artifact is None:
+            name = f"{scope.shard}/{scope.shards}"
+            raise UsageError(f"shard {name} is not there", where=self.stages.workspace.root, remedy=f"run recall --shard {name} first")
+        artifact.verify()
+        return artifact
+
     @cached_property
     def measurements(self) -> Artifact:
         candidates = self.candidates(Scope())
@@ -157,6 +179,9 @@ class Pipeline:
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
         serving = recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index)
         recall.write_candidates(serving, scope, staged)
+
+    def _write_joined(self, shards: list[Artifact], scope: Scope, staged: StagedArtifact) -> None:
+        join_shards(shards, scope, self.dataset, self.recipe.recall.batch_users, recall.users_of_a_part(self.recipe, scope), staged)
 
     def _write_measurements(self, candidates: Artifact, staged: StagedArtifact) -> None:
         evaluate.write_measurements(self.recipe, self.dataset_artifact, self.vectors, candidates, staged)

@@ -2,30 +2,34 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.core.artifacts import Artifact, StagedArtifact
+from retrieval.core.parts import resumable_parts
 from retrieval.core.progress import progress
+from retrieval.core.streams import WriteBehind
 from retrieval.data.dataset import Dataset
 from retrieval.index.pools import Pools, Seen
 from retrieval.recall.context import SearchedInterests
 from retrieval.recall.lists import build_lists, mean_overlap, needs_of
-from retrieval.recall.pools import Lists
 from retrieval.recall.search import InterestSearch
 from retrieval.recall.settings import RecallSettings
-from retrieval.recall.writer import lists_frame, write_frame
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import index_settings, load_vectors, open_index
+from retrieval.stages.candidate_files import CandidateFiles, candidate_part_users
 from retrieval.stages.item_filter import filter_identity, item_mask
 from retrieval.stages.list_context import catalog_context
 from retrieval.stages.recipe import Recipe
-from retrieval.stages.user_vectors import PART_USERS, AbstractUserVectors, EncodedUsers, routing_entropy, vectors_frame
+from retrieval.stages.served import ServedUsers
+from retrieval.stages.user_vectors import AbstractUserVectors, EncodedUsers
 
 _OVERLAP_AT = 20
+# Batches, and parts to be written, that may wait for the thread that writes them.
+_WAITING = 2
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,6 @@ class Serving:
     users: AbstractUserVectors
     vectors: Artifact
     index: Artifact
-
-
-@dataclass(frozen=True)
-class ServedUsers:
-    """A batch on its way: encoded users, their pools and lists, and the overlap of their interests' own lists."""
-
-    encoded: EncodedUsers
-    pools: Pools
-    lists: Lists
-    overlap: NDArray[np.float32] | None
 
 
 def settings_of(recipe: Recipe, scope: Scope) -> dict[str, Any]:
@@ -69,29 +63,38 @@ def recall_settings(recipe: Recipe) -> RecallSettings:
     return recipe.recall.model_copy(update={"threads": recipe.recall.threads or recipe.machine.threads})
 
 
+def users_of_a_part(recipe: Recipe, scope: Scope) -> int:
+    """Users whose lists, or pools where they are written, lie in one file."""
+    rows = recipe.recall.pool_size if scope.who == "held-out" else recipe.recall.n
+    return candidate_part_users(recipe.recall.batch_users, rows)
+
+
 def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> None:
-    """Write part-*.parquet, and for held-out users the pools, interests and users that evaluation explains lists with."""
-    audience = scope.audience(serving.dataset)
+    """Write part-*.parquet, and for held-out users the pools, interests and users that evaluation explains lists with.
+
+    Tables are made and written in a thread behind encoding and search, which share the cores among them. Parts that a
+    killed process has finished are not made again.
+
+    Raises:
+        ConflictError: another process makes the same lists.
+    """
+    whole, recipe = scope.audience(serving.dataset), serving.recipe
+    audience = whole.share(scope.shard, scope.shards, recipe.recall.batch_users)
     server, diagnostics = Server(serving, at_the_cut=audience.at_the_cut), scope.who == "held-out"
-    filled: list[NDArray[np.int64]] = []
-    with progress("recall", len(audience.users)) as bar:
-        # Parts are cut by users and not by batches, so that a file holds the same users whatever batch_users is.
-        for number, piece in enumerate(audience.pieces(PART_USERS)):
-            part = list(server.batches(piece, diagnostics=diagnostics))
-            _write_part(serving, part, number, staged, diagnostics=diagnostics)
-            filled += [(batch.lists.rows >= 0).sum(axis=1) for batch in part]
-            bar.advance(len(piece.users))
-    lengths = np.concatenate(filled) if filled else np.zeros(0, np.int64)
-    staged.summary |= {
-        "scope": scope.who,
-        "users": len(lengths),
-        "users_with_a_list": int((lengths > 0).sum()),
-        "lists_shorter_than_n": int((lengths < serving.recipe.recall.n).sum()),
-        "items_withheld": int(server.mask.blocked.sum()),
-        "withheld_by": dict(server.mask.counts),
-        "index_id": serving.index.id,
-        "model_id": serving.vectors.summary["model_id"],
-    }
+    with resumable_parts(staged, "recall") as parts, progress("recall", len(audience.users)) as bar:
+        with WriteBehind(_WAITING) as writer:
+            files = CandidateFiles(serving.dataset, recipe.recall.n, parts, writer, diagnostics=diagnostics)
+            for number, piece in enumerate(audience.pieces(users_of_a_part(recipe, scope))):
+                files.add(number, partial(server.batches, piece, diagnostics=diagnostics))
+                bar.advance(len(piece.users))
+        staged.summary |= {
+            "scope": scope.who,
+            **files.totals(),
+            "items_withheld": int(server.mask.blocked.sum()),
+            "withheld_by": dict(server.mask.counts),
+            "index_id": serving.index.id,
+            "model_id": serving.vectors.summary["model_id"],
+        }
 
 
 class Server:
@@ -142,38 +145,3 @@ def _with_popular(pools: Pools, encoded: EncodedUsers, popular: NDArray[np.int64
     pools.rows[strangers, :size] = popular[:size]
     pools.scores[strangers, :size] = 0.0
     return pools
-
-
-def _write_part(serving: Serving, part: list[ServedUsers], number: int, staged: StagedArtifact, *, diagnostics: bool) -> None:
-    users, items = serving.dataset.users["user_id"], serving.dataset.catalog.item_ids
-    names = [users.gather(batch.encoded.audience.users) for batch in part]
-    pairs = list(zip(names, part, strict=True))
-    _write(staged, "part", number, [lists_frame(name, items, batch.lists) for name, batch in pairs])
-    if diagnostics:
-        _write(staged, "pool", number, [lists_frame(name, items, batch.pools).drop("rank") for name, batch in pairs])
-        _write(staged, "interests", number, [_interests_frame(name, batch.encoded) for name, batch in pairs])
-        _write(staged, "users", number, [_users_frame(name, batch) for name, batch in pairs])
-
-
-def _write(staged: StagedArtifact, kind: str, number: int, frames: list[pl.DataFrame]) -> None:
-    write_frame(pl.concat(frames), staged.path(f"{kind}-{number:05d}.parquet"))
-
-
-def _interests_frame(names: pl.Series, encoded: EncodedUsers) -> pl.DataFrame:
-    frame = vectors_frame(names, encoded)
-    if encoded.routing is None:
-        return frame.with_columns(routing_entropy=pl.lit(None, pl.Float32))
-    return frame.with_columns(routing_entropy=routing_entropy(encoded.routing)[encoded.valid])
-
-
-def _users_frame(names: pl.Series, batch: ServedUsers) -> pl.DataFrame:
-    encoded = batch.encoded
-    return pl.DataFrame(
-        {
-            "user_id": names,
-            "split": encoded.audience.parts,
-            "events": encoded.audience.visible.astype(np.int32),
-            "interests": encoded.valid.sum(axis=1).astype(np.int32),
-            "overlap": pl.Series(batch.overlap, dtype=pl.Float32, nan_to_null=True),
-        }
-    )

@@ -13,7 +13,12 @@ from retrieval.data.splits import ranges
 from retrieval.stages.audience import Audience, Rows
 
 PART_USERS = 65_536
-"""Users of a part file. Batches begin anew with every part, so that what is served and what is exported are the same bytes."""
+"""Users of a part, at most, where a batch is not larger."""
+
+
+def part_users(batch_users: int, most: int) -> int:
+    """Users of a part: whole batches, so that what is served, exported or shared out is encoded in the same ones."""
+    return batch_users * max(1, most // batch_users)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,8 @@ class AbstractUserVectors(ABC):
 
     def batches(self, audience: Audience, size: int) -> Iterator[EncodedUsers]:
         """The users of an audience in its order, at most `size` at a time."""
-        for part in audience.pieces(PART_USERS):
-            for piece in part.pieces(size):
-                yield self._batch(piece)
+        for piece in audience.pieces(size):
+            yield self._batch(piece)
 
     def _batch(self, audience: Audience) -> EncodedUsers:
         sequences = self.dataset.sequences

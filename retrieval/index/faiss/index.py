@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from retrieval.core.errors import UsageError
 from retrieval.core.logging import get_logger
@@ -69,6 +69,14 @@ class FaissIndex(AbstractIndex):
         other = copy.copy(self)
         other.settings = settings
         other._tune()  # noqa: SLF001 - of this class
+        return other
+
+    def without(self, blocked: Bool[np.ndarray, "n"]) -> "FaissIndex":
+        """The same index, not a copy, to which blocked rows are dead; itself where nothing is blocked or all kinds of rows are read."""
+        if not (self.selects and blocked.any()):
+            return self
+        other = copy.copy(self)
+        other.tombstones = self.tombstones.and_also(blocked)
         return other
 
     def add(self, vectors: Float32[np.ndarray, "m d"]) -> Int64[np.ndarray, "m"]:

@@ -47,6 +47,12 @@ class Tombstones:
         dead[rows] = True
         self._set(dead)
 
+    def and_also(self, blocked: Bool[np.ndarray, "n"]) -> "Tombstones":
+        """Others, to which these rows are dead, too."""
+        tombstones = Tombstones(0)
+        tombstones._set(self.dead | blocked)
+        return tombstones
+
     def grow(self, count: int) -> None:
         """Add living rows, up to `count`."""
         self._set(np.concatenate([self.dead, np.zeros(count - len(self.dead), dtype=bool)]))

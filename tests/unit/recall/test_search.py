@@ -263,3 +263,29 @@ def test_memory_is_bounded_by_the_batch_and_not_by_its_longest_history(monkeypat
     tracemalloc.stop()
     # All at once would hold 600 queries of 2,074 hits, 12 bytes each, several times over.
     assert peak < 600 * 2074 * 12
+
+
+@pytest.mark.parametrize("factory", ["IVF8,Flat", "HNSW16", "IVF8,SQ8"])
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_an_index_that_leaves_out_what_is_blocked_is_asked_for_no_more(factory: str, share: float) -> None:
+    pytest.importorskip("faiss", reason="the extra `cpu` is not installed")
+    vectors, interests, valid = random_case()
+    index = build_index(vectors, IndexSettings(factory=factory, nprobe=8, ef_search=512, device="cpu"))
+    blocked = np.random.default_rng(5).random(len(vectors)) < share
+    masked = index.without(blocked)
+    assert masked is not index
+    hits = masked.search(interests[:, 0], 40)
+    assert not blocked[hits.rows[hits.rows >= 0]].any()
+    # The index itself goes on answering all rows.
+    assert blocked[index.search(interests[:, 0], 40).rows].any()
+    pools = InterestSearch(index, vectors, 30, blocked=blocked)(interests, valid, Seen.nothing(30))
+    expected = InterestSearch(build_index(vectors, CPU), vectors, 30, blocked=blocked)(interests, valid, Seen.nothing(30))
+    assert (pools.rows == expected.rows).mean() > 0.9
+    assert (pools.rows[valid.any(axis=1)] >= 0).all()
+
+
+def test_where_nothing_is_blocked_the_index_is_the_same() -> None:
+    pytest.importorskip("faiss", reason="the extra `cpu` is not installed")
+    vectors, _, _ = random_case()
+    index = build_index(vectors, IndexSettings(factory="IVF8,Flat", device="cpu"))
+    assert index.without(np.zeros(len(vectors), dtype=bool)) is index
