@@ -85,6 +85,13 @@ class ItemFilter(Settings):
     where: dict[str, ColumnFilter] = Field(default_factory=dict)
 
 
+class MixIn(Settings):
+    """Popular items in the lists of users with fewer than `below` visible events: a share of the places, spread evenly."""
+
+    below: int = Field(default=0, ge=0)
+    share: float = Field(default=0.3, gt=0.0, le=1.0)
+
+
 class RecallSettings(Settings):
     """From interests to lists.
 
@@ -100,7 +107,7 @@ class RecallSettings(Settings):
       xquad: one unit of the chance to serve an interest not served yet, for one of relevance: L as in calibration;
       quota: divides the bound of every category by 1 + lambda.
     builder: what single builders can be told.
-    filter: which items anybody may get.
+    filter: which items anybody may get. mix_in: what is popular, for users with too little history.
     batch_users: users encoded and searched at once; it bounds memory. Scores move by it in their last bits.
     threads: 0 for all cores.
     """
@@ -115,6 +122,7 @@ class RecallSettings(Settings):
     scale_free: bool = False
     builder: BuilderSettings = BuilderSettings()
     filter: ItemFilter = ItemFilter()
+    mix_in: MixIn = MixIn()
     batch_users: int = Field(default=1024, ge=1)
     threads: int = Field(default=0, ge=0)
 

@@ -13,9 +13,10 @@ from retrieval.core.parts import resumable_parts
 from retrieval.core.progress import progress
 from retrieval.core.streams import WriteBehind
 from retrieval.data.dataset import Dataset
-from retrieval.index.pools import Pools, Seen
+from retrieval.index.pools import Seen
 from retrieval.recall.context import SearchedInterests
 from retrieval.recall.lists import build_lists, mean_overlap, needs_of
+from retrieval.recall.popular import fill_strangers, mix_popular
 from retrieval.recall.search import InterestSearch
 from retrieval.recall.settings import RecallSettings
 from retrieval.stages.audience import Audience, Scope
@@ -122,9 +123,14 @@ class Server:
         for encoded in serving.users.batches(audience, settings.batch_users):
             past, interests = Seen(encoded.offsets, encoded.items), SearchedInterests(encoded.vectors, encoded.valid)
             seen = past if settings.filter_seen else Seen.nothing(len(encoded.vectors))
-            pools = _with_popular(self.search(encoded.vectors, encoded.valid, seen), encoded, self.popular)
+            pools = self.search(encoded.vectors, encoded.valid, seen)
+            fill_strangers(pools, ~encoded.valid.any(axis=1), self.popular, seen, settings.threads)
             lists = build_lists(pools, replace(self.context, histories=past, interests=interests), settings)
+            mix_popular(lists, self._hardly_known(encoded), self.popular, seen, settings.mix_in.share, settings.threads)
             yield ServedUsers(encoded, pools, lists, self._overlap(encoded) if diagnostics else None)
+
+    def _hardly_known(self, encoded: EncodedUsers) -> NDArray[np.int64]:
+        return np.flatnonzero(encoded.valid.any(axis=1) & (encoded.audience.visible < self.settings.mix_in.below))
 
     def _overlap(self, encoded: EncodedUsers) -> NDArray[np.float32]:
         one = np.arange(encoded.valid.shape[1])
@@ -136,12 +142,3 @@ def _popular(dataset: Dataset, blocked: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Item rows that anybody may get, most training events first."""
     order = np.argsort(-dataset.catalog.events, kind="stable")
     return order[~blocked[order]]
-
-
-def _with_popular(pools: Pools, encoded: EncodedUsers, popular: NDArray[np.int64]) -> Pools:
-    """Users without a history get what is popular, marked with interest -1, because an empty list helps nobody."""
-    strangers = ~encoded.valid.any(axis=1)
-    size = min(pools.rows.shape[1], len(popular))
-    pools.rows[strangers, :size] = popular[:size]
-    pools.scores[strangers, :size] = 0.0
-    return pools

@@ -89,3 +89,15 @@ def test_lists_made_in_another_way_are_other_lists(log: Path) -> None:
 def test_the_machine_decides_threads_where_recall_does_not(log: Path) -> None:
     assert recall_settings(recipe_of(log)).threads == 1
     assert recall_settings(recipe_of(log, threads=3)).threads == 3
+
+
+def test_users_with_a_short_history_get_a_share_of_what_is_popular(log: Path, workspace: Path, tmp_path: Path) -> None:
+    short = tmp_path / "log.parquet"
+    # The even users leave after their fifth event.
+    pl.read_parquet(log).filter((pl.col("user_id") % 2 == 1) | (pl.col("time") < 5)).write_parquet(short)
+    found = lists(open_run(recipe_of(short, mix_in={"below": 6, "share": 0.25}), workspace))
+    shares = found.group_by("user_id").agg((pl.col("interest") < 0).sum().alias("popular"), pl.len())
+    assert set(shares.filter(pl.col("user_id") % 2 == 0)["popular"]) == {3}
+    assert set(shares.filter(pl.col("user_id") % 2 == 1)["popular"]) == {0}
+    assert set(shares["len"]) == {12}
+    assert found.select(pl.struct("user_id", "item_id").is_duplicated().any()).item() is False
