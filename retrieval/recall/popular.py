@@ -4,7 +4,7 @@ Its items carry interest -1 and score 0: no interest of the user speaks for them
 """
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from numba import njit
 
 from retrieval.index.kernels import contains, insert, table_size
@@ -15,14 +15,13 @@ from retrieval.recall.pools import Lists
 Array = np.ndarray
 
 
-def fill_strangers(pools: Pools, strangers: Bool[np.ndarray, "b"], popular: Int64[np.ndarray, "p"], seen: Seen, threads: int = 0) -> None:
+def fill_strangers(pools: Pools, strangers: Int64[np.ndarray, "m"], popular: Int64[np.ndarray, "p"], seen: Seen, threads: int = 0) -> None:
     """Put what is popular, best first and without what they have seen, into the empty pools of some users, because an empty
     list helps nobody.
 
     popular: rows that anybody may get, most popular first.
     """
-    members, size = np.flatnonzero(strangers), pools.rows.shape[1]
-    _mix(Lists(pools.rows, pools.scores, pools.interest), members, popular, seen, size, threads)
+    _mix(Lists(pools.rows, pools.scores, pools.interest), strangers, popular, seen, pools.rows.shape[1], threads)
 
 
 def mix_popular(

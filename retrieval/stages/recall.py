@@ -124,7 +124,7 @@ class Server:
             past, interests = Seen(encoded.offsets, encoded.items), SearchedInterests(encoded.vectors, encoded.valid)
             seen = past if settings.filter_seen else Seen.nothing(len(encoded.vectors))
             pools = self.search(encoded.vectors, encoded.valid, seen)
-            fill_strangers(pools, ~encoded.valid.any(axis=1), self.popular, seen, settings.threads)
+            fill_strangers(pools, np.flatnonzero(~encoded.valid.any(axis=1)), self.popular, seen, settings.threads)
             lists = build_lists(pools, replace(self.context, histories=past, interests=interests), settings)
             mix_popular(lists, self._hardly_known(encoded), self.popular, seen, settings.mix_in.share, settings.threads)
             yield ServedUsers(encoded, pools, lists, self._overlap(encoded) if diagnostics else None)
