@@ -108,6 +108,8 @@ class RecallSettings(Settings):
       quota: divides the bound of every category by 1 + lambda.
     builder: what single builders can be told.
     filter: which items anybody may get. mix_in: what is popular, for users with too little history.
+    scores: as they were searched, or the probability that the user goes on to the item, learned from lists of validation
+    users; the order of a list stays.
     batch_users: users encoded and searched at once; it bounds memory. Scores move by it in their last bits.
     threads: 0 for all cores.
     """
@@ -123,6 +125,7 @@ class RecallSettings(Settings):
     builder: BuilderSettings = BuilderSettings()
     filter: ItemFilter = ItemFilter()
     mix_in: MixIn = MixIn()
+    scores: Literal["raw", "platt", "isotonic"] = "raw"
     batch_users: int = Field(default=1024, ge=1)
     threads: int = Field(default=0, ge=0)
 

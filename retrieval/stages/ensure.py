@@ -11,7 +11,17 @@ from retrieval.core.logging import get_logger
 from retrieval.core.settings import fingerprint
 
 # Raised when the bytes a stage writes for the same settings change, so that old artifacts are not taken for new ones.
-FORMATS = {"dataset": 1, "model": 1, "vectors": 1, "export": 1, "index": 1, "candidates": 1, "measurements": 1, "report": 1}
+FORMATS = {
+    "dataset": 1,
+    "model": 1,
+    "vectors": 1,
+    "export": 1,
+    "index": 1,
+    "calibration": 1,
+    "candidates": 1,
+    "measurements": 1,
+    "report": 1,
+}
 log = get_logger("run")
 
 

@@ -17,7 +17,7 @@ from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
 from retrieval.data.splits import ranges
 from retrieval.models.settings import ImportedSettings
-from retrieval.stages.audience import Audience, Rows
+from retrieval.stages.audience import Audience, Rows, held_out
 from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests, VisibleEvents
 from retrieval.stages.vector_files import VectorFiles
 
@@ -165,6 +165,10 @@ class ImportedVectors(AbstractUserVectors):
     def __init__(self, model: Artifact, dataset: Dataset) -> None:
         super().__init__(dataset)
         self._dimension, self._slots = model.summary["dimension"], model.summary["interests"]
+        held = held_out(dataset)
+        # As many events as the held-out vectors may know.
+        self._cut = np.full(dataset.sequences.n_users, -1)
+        self._cut[held.users] = held.visible
         self._tables = {name: _table(model, name) for name in ("users", "held_out") if name in model.summary}
 
     @property
@@ -176,7 +180,9 @@ class ImportedVectors(AbstractUserVectors):
         return _SHOWN_EVENTS
 
     def answers_for(self, audience: Audience) -> bool:
-        return ("held_out" if audience.at_the_cut else "users") in self._tables
+        if not audience.at_the_cut:
+            return "users" in self._tables
+        return "held_out" in self._tables and bool((self._cut[audience.users] == audience.visible).all())
 
     def _interests(self, audience: Audience, events: VisibleEvents) -> UserInterests:
         del events
@@ -190,8 +196,9 @@ class ImportedVectors(AbstractUserVectors):
         return UserInterests(vectors, valid)
 
     def _table(self, audience: Audience) -> _Table:
-        if self.answers_for(audience):
-            return self._tables["held_out" if audience.at_the_cut else "users"]
+        name = "held_out" if audience.at_the_cut else "users"
+        if name in self._tables:
+            return self._tables[name]
         if audience.at_the_cut:
             what, setting = "held-out users are judged by vectors that know nothing of their hidden events", "model.held_out"
         else:

@@ -14,7 +14,8 @@ from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.models.settings import ImportedSettings
-from retrieval.stages import build_index, embed, evaluate, prepare, recall, train
+from retrieval.recall.probabilities import Method
+from retrieval.stages import build_index, calibrate, embed, evaluate, prepare, recall, train
 from retrieval.stages.audience import Scope, everyone, held_out
 from retrieval.stages.crew import crew
 from retrieval.stages.encode import EncodedHistories
@@ -105,9 +106,23 @@ class Pipeline:
     def candidates(self, scope: Scope, index: Artifact | None = None) -> Artifact:
         """Lists for the users of a scope, from the recipe's index or another one of the same model."""
         index = index or self.index
-        inputs = {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id, "index": index.id}
-        settings = recall.settings_of(self.recipe, scope)
+        inputs, settings = self._candidate_inputs(index), recall.settings_of(self.recipe, scope)
         return self._ensure("recall", "candidates", settings, inputs, partial(self._write_candidates, index, scope))
+
+    def calibration(self, index: Artifact) -> Artifact | None:
+        """What turns the scores of lists from an index into probabilities; None where scores stay as they are."""
+        method = self.recipe.recall.scores
+        if method == "raw":
+            return None
+        inputs, write = self._searched(index), partial(self._write_calibration, index, method)
+        return self._ensure("calibrate", "calibration", calibrate.calibration_identity(self.recipe), inputs, write)
+
+    def _candidate_inputs(self, index: Artifact) -> dict[str, str]:
+        calibration = self.calibration(index)
+        return {**self._searched(index), **({"calibration": calibration.id} if calibration else {})}
+
+    def _searched(self, index: Artifact) -> dict[str, str]:
+        return {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id, "index": index.id}
 
     def joined(self, scope: Scope, shards: int, index: Artifact | None = None) -> Artifact:
         """The candidates of a scope from its shards in the workspace; the same artifact as one run makes.
@@ -115,8 +130,7 @@ class Pipeline:
         Raises:
             UsageError: a shard is not there.
         """
-        index = index or self.index
-        inputs = {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id, "index": index.id}
+        inputs = self._candidate_inputs(index or self.index)
         parts = [self._shard(scope.of_shards(number, shards), inputs) for number in range(1, shards + 1)]
         settings = recall.settings_of(self.recipe, scope)
         return self._ensure("join", "candidates", settings, inputs, partial(self._write_joined, parts, scope))
@@ -177,8 +191,14 @@ class Pipeline:
         build_index.write_index(build_index.index_settings(self.recipe), self.vectors, self._queries(), folder, staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
-        serving = recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index)
+        calibration = self.calibration(index)
+        probabilities = calibrate.read_calibration(calibration) if calibration else None
+        serving = recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index, probabilities)
         recall.write_candidates(serving, scope, staged)
+
+    def _write_calibration(self, index: Artifact, method: Method, staged: StagedArtifact) -> None:
+        serving = recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index)
+        calibrate.write_calibration(serving, method, staged)
 
     def _write_joined(self, shards: list[Artifact], scope: Scope, staged: StagedArtifact) -> None:
         join_shards(shards, scope, self.dataset, self.recipe.recall.batch_users, recall.users_of_a_part(self.recipe, scope), staged)

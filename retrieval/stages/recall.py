@@ -17,6 +17,7 @@ from retrieval.index.pools import Seen
 from retrieval.recall.context import SearchedInterests
 from retrieval.recall.lists import build_lists, mean_overlap, needs_of
 from retrieval.recall.popular import fill_strangers, mix_popular
+from retrieval.recall.probabilities import ScoreProbabilities
 from retrieval.recall.search import InterestSearch
 from retrieval.recall.settings import RecallSettings
 from retrieval.stages.audience import Audience, Scope
@@ -42,6 +43,8 @@ class Serving:
     users: AbstractUserVectors
     vectors: Artifact
     index: Artifact
+    probabilities: ScoreProbabilities | None = None
+    """What scores are turned into, once lists are made."""
 
 
 def settings_of(recipe: Recipe, scope: Scope) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> 
             "withheld_by": dict(server.mask.counts),
             "index_id": serving.index.id,
             "model_id": serving.vectors.summary["model_id"],
+            "scores": serving.probabilities.model_dump() if serving.probabilities else "raw",
         }
 
 
@@ -127,6 +131,7 @@ class Server:
             fill_strangers(pools, np.flatnonzero(~encoded.valid.any(axis=1)), self.popular, seen, settings.threads)
             lists = build_lists(pools, replace(self.context, histories=past, interests=interests), settings)
             mix_popular(lists, self._hardly_known(encoded), self.popular, seen, settings.mix_in.share, settings.threads)
+            lists = serving.probabilities.of_lists(lists) if serving.probabilities else lists
             yield ServedUsers(encoded, pools, lists, self._overlap(encoded) if diagnostics else None)
 
     def _hardly_known(self, encoded: EncodedUsers) -> NDArray[np.int64]:
