@@ -21,7 +21,7 @@ from retrieval.training.examples import AbstractExamples
 from retrieval.training.objective import Objective
 from retrieval.training.optimizer import Optimizer, has_row_wise_table
 from retrieval.training.settings import TrainSettings
-from retrieval.training.sharded_rows import ShardedRows, Stored, as_stored
+from retrieval.training.sharded_rows import ShardedRows, Stored, stored
 from retrieval.training.tensor_files import send_rows
 
 Validate = Callable[[RetrievalModel], dict[str, float]]
@@ -184,11 +184,8 @@ class _Loop:
                 send_rows(group)
 
     def _weights(self) -> dict[str, Stored]:
-        model, n_items, sharded = self.run.model, self.run.model.items.n_items, self.run.model.items.sharded
-        return {
-            name: as_stored(value, n_items, self.world, sharded=sharded and name in model.per_item)
-            for name, value in model.state_dict().items()
-        }
+        model = self.run.model
+        return stored(model.state_dict(), model.per_item, model.items, self.world)
 
     def _resume(self) -> None:
         state, groups = self._found() if self.world.leads else (None, None)

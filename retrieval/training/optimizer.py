@@ -10,7 +10,7 @@ from retrieval.models.item_tower import Lookups, RowGradients
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.training.distributed import ALONE, World
 from retrieval.training.settings import OptimizerSettings, TrainSettings
-from retrieval.training.sharded_rows import Stored, as_stored
+from retrieval.training.sharded_rows import Stored, stored
 
 ROW_WISE_FROM = 50_000
 _BETA = 0.999
@@ -92,13 +92,7 @@ class Optimizer:
         self._adam.load_state_dict({"state": state, "param_groups": self._adam.state_dict()["param_groups"]})
 
     def _table_state(self) -> dict[str, Stored]:
-        if self._table is None:
-            return {}
-        n_items, sharded = self._items.n_items, self._items.sharded
-        return {
-            name: as_stored(value, n_items, self._world, sharded=sharded and name in self._table.per_item)
-            for name, value in self._table.state().items()
-        }
+        return {} if self._table is None else stored(self._table.state(), self._table.per_item, self._items, self._world)
 
 
 class RowWiseAdam:

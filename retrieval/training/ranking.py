@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from retrieval.models.interests import Interests
 from retrieval.models.retrieval_model import AbstractRetrievalModel, RetrievalModel
-from retrieval.training.distributed import World
+from retrieval.training.distributed import ALONE, World
 from retrieval.training.health import winning
 from retrieval.training.held_out import HeldOut, ValidationSettings
 from retrieval.training.sharding import RowExchange
@@ -47,20 +47,19 @@ def ranked_by_all(model: RetrievalModel, held_out: HeldOut, settings: Validation
     portions = [_portions(held_out, settings, model.items.n_items, each) for each in world.members]
     encoded = list(_encoded(model, held_out, portions, world))
     every = _joined(encoded, world.among(len(held_out.cut)), len(held_out.cut))
-    best = _merged(model, every, held_out, settings, world)
+    search = _SharedSearch(model, held_out, settings, world)
+    found = [search.best(users, every) for users in _portions(held_out, settings, search.most_items, ALONE)]
+    best = Best(torch.cat([each.rows for each in found]), torch.cat([each.winners for each in found]))
     for users, interests in zip(portions[world.rank], encoded, strict=True):
         yield users, interests, Best(best.rows[users], best.winners[users])
 
 
 def _portions(held_out: HeldOut, settings: ValidationSettings, n_items: int, world: World) -> list[Int[Tensor, " b"]]:
-    """The users that a process encodes, as many at a time as may be scored against so many items."""
+    """The users that a process does, as many at a time as may be scored against so many items."""
     total = len(held_out.cut)
     every = torch.arange(total, device=held_out.cut.device)
-    return list(torch.split(every[world.among(total).share(total)], _together(settings, n_items)))
-
-
-def _together(settings: ValidationSettings, n_items: int) -> int:
-    return max(1, min(settings.batch_users, settings.scores // max(1, n_items)))
+    together = max(1, min(settings.batch_users, settings.scores // max(1, n_items)))
+    return list(torch.split(every[world.among(total).share(total)], together))
 
 
 def _encoded(model: RetrievalModel, held_out: HeldOut, portions: list[list[Tensor]], world: World) -> Iterator[Interests]:
@@ -80,23 +79,29 @@ def _joined(parts: list[Interests], sharing: World, total: int) -> Interests:
     return Interests(sharing.joined(vectors, total), sharing.joined(valid.to(torch.uint8), total).bool())
 
 
-def _merged(model: RetrievalModel, interests: Interests, held_out: HeldOut, settings: ValidationSettings, world: World) -> Best:
-    """The best items of all users."""
-    n_items, items = model.items.n_items, model.held_items()
-    lengths = [min(settings.n, share.stop - share.start) for share in world.shares(n_items)]
-    every = torch.arange(len(held_out.cut), device=held_out.cut.device)
-    found = []
-    for users in torch.split(every, _together(settings, -(-n_items // world.size))):
-        some = Interests(interests.vectors[users], interests.valid[users])
-        scores = _scores(some, items, held_out, settings, users, model.items.held.start)
-        top = scores.topk(lengths[world.rank], dim=1)
-        rows, winners = top.indices + model.items.held.start, winning(some, items[top.indices])
-        own = torch.stack([top.values.double(), rows.double(), winners.double()])  # exact: one message for all three
-        each = world.gathered(functional.pad(own, (0, max(lengths) - own.shape[2])))
-        lists = torch.cat([values[:, :, :length] for values, length in zip(each, lengths, strict=True)], dim=2)
-        chosen = lists[0].topk(min(settings.n, n_items), dim=1).indices
-        found.append(lists[1:].gather(2, chosen.expand(2, -1, -1)).long())
-    return Best(*torch.cat(found, dim=1))
+class _SharedSearch:
+    """The best items of some users, of which each process finds those that it holds."""
+
+    def __init__(self, model: RetrievalModel, held_out: HeldOut, settings: ValidationSettings, world: World) -> None:
+        self.held_out, self.settings, self.world = held_out, settings, world
+        self.items, self.first, self.n_items = model.held_items(), model.items.held.start, model.items.n_items
+        held = [share.stop - share.start for share in world.shares(self.n_items)]
+        self.most_items, self.lengths = max(held), [min(settings.n, count) for count in held]
+
+    def best(self, users: Int[Tensor, " B"], every: Interests) -> Best:
+        """The best of all; `every` are the interests of all users, and all processes ask for the same users."""
+        own = self._own(users, Interests(every.vectors[users], every.valid[users]))
+        each = self.world.gathered(functional.pad(own, (0, max(self.lengths) - own.shape[2])))
+        lists = torch.cat([values[:, :, :length] for values, length in zip(each, self.lengths, strict=True)], dim=2)
+        chosen = lists[0].topk(min(self.settings.n, self.n_items), dim=1).indices
+        return Best(*lists[1:].gather(2, chosen.expand(2, -1, -1)).long())
+
+    def _own(self, users: Int[Tensor, " B"], interests: Interests) -> Float[Tensor, "3 B n"]:
+        """Scores, rows and winners of the best that lie here; as float64 all three are exact and travel together."""
+        scores = _scores(interests, self.items, self.held_out, self.settings, users, self.first)
+        top = scores.topk(self.lengths[self.world.rank], dim=1)
+        winners = winning(interests, self.items[top.indices])
+        return torch.stack([top.values.double(), (top.indices + self.first).double(), winners.double()])
 
 
 def _scores(

@@ -1,11 +1,12 @@
 """A tensor of one row an item that no process holds whole, and how it comes out of a file and into one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from retrieval.models.item_tower import ItemTower
 from retrieval.training.distributed import World
 
 CHUNK = 1 << 22
@@ -53,10 +54,15 @@ class ShardedRows:
         for rank, part in self._parts():
             if rows is not None:
                 first = self.world.shares(self.total)[rank].start
-                values = rows(first + part.start, first + part.stop)
-                self.own[part].copy_(values) if rank == self.world.rank else self.world.send(values, rank)
+                self._give(rank, part, rows(first + part.start, first + part.stop))
             elif rank == self.world.rank:
                 self.own[part].copy_(self.world.receive(self._empty(part), 0))
+
+    def _give(self, rank: int, part: slice, values: Tensor) -> None:
+        if rank == self.world.rank:
+            self.own[part].copy_(values)
+        else:
+            self.world.send(values, rank)
 
     def _parts(self) -> Iterator[tuple[int, slice]]:
         """Whose turn it is, and which of its own rows."""
@@ -74,6 +80,7 @@ Stored = Tensor | ShardedRows
 """What a file holds under a name."""
 
 
-def as_stored(values: Tensor, n_items: int, world: World, *, sharded: bool) -> Stored:
-    """One row an item, as a checkpoint knows it."""
-    return ShardedRows(values, n_items, world) if sharded else values
+def stored(tensors: Mapping[str, Tensor], per_item: frozenset[str], items: ItemTower, world: World) -> dict[str, Stored]:
+    """Tensors as a checkpoint knows them; `per_item` are the names of those with one row an item, sharded if the tower is."""
+    sharded = per_item if items.sharded else frozenset[str]()
+    return {name: ShardedRows(value, items.n_items, world) if name in sharded else value for name, value in tensors.items()}
