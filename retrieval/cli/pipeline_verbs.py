@@ -83,13 +83,25 @@ def embed(
 
 
 def build_index(
-    recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False
+    recipe: RecipePath,
+    workspace: WorkspaceOption = WORKSPACE,
+    overrides: SetOption = None,
+    target_recall: Annotated[
+        float | None, typer.Option(help="Choose the cheapest index that finds this share of the exact lists (index.choose).")
+    ] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Bytes that the chosen index may take, such as 2GB.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Longest wait of a single user, such as 5ms.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Index the item vectors and measure the index against exact search.
+    """Index the item vectors and measure the index against exact search, or choose the index by measurement.
 
-    Example: retrieval build-index pipelines/sample.toml --set index.factory=IVF64,Flat
+    Example: retrieval build-index pipelines/sample.toml --target-recall .95 --max-memory 2GB
     """
-    _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.index)
+    limits = {"target_recall": target_recall, "max_memory": max_memory, "max_latency": max_latency}
+    chosen = [f"index.choose.{name}={value}" for name, value in limits.items() if value is not None]
+    if chosen and target_recall is None:
+        raise UsageError("--max-memory and --max-latency limit a choice", remedy="add --target-recall .95")
+    _stage(recipe, workspace, [*(overrides or ()), *chosen], as_json, lambda pipeline: pipeline.index)
 
 
 def recall(

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float32
 
-from retrieval.core.errors import QualityGateError, UsageError
+from retrieval.core.errors import UsageError
 from retrieval.index.abstract import AbstractIndex
 from retrieval.index.exact.index import ExactIndex
 
@@ -27,14 +27,3 @@ def measure_recall(index: AbstractIndex, exact: ExactIndex, queries: Float32[np.
     scores = np.einsum("qnd,qd->qn", exact.vectors[found], queries)
     tolerance = _ROUNDING * np.abs(wanted).max(axis=1, keepdims=True)
     return float(((scores >= wanted[:, -1:] - tolerance) & (found >= 0)).mean())
-
-
-def require_recall(recall: float, min_recall: float) -> None:
-    """Raise QualityGateError when an index found less than its settings demand."""
-    if recall < min_recall:
-        raise QualityGateError(
-            f"the index finds {recall:.4f} of the exact result",
-            where="index.min_recall",
-            expected=f"at least {min_recall:g}",
-            remedy="raise nprobe or ef_search, or use factory = 'Flat'",
-        )

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from retrieval.core.settings import Settings
+from retrieval.index.choice.settings import ChoiceSettings
 
 
 class IndexSettings(Settings):
@@ -19,6 +20,7 @@ class IndexSettings(Settings):
     rebuild_share: rows removed and added, as a share of those it was built with, past which an index should be built anew.
     min_recall: build-index fails below this recall against exact search, 0 for no gate.
     over_fetch: hits asked for beyond what is needed, so that re-scoring decides about near ties.
+    choose: by what an index is chosen instead of by `factory`, where it names a target.
     threads: 0 for all cores. block_mb: memory of a thread's block of scores in exact search;
     a block that fits the cache is the fastest.
     engine: what multiplies in exact search. `auto` takes the fastest that is here, found by letting each search for a
@@ -36,6 +38,7 @@ class IndexSettings(Settings):
     rebuild_share: float = Field(default=0.2, ge=0.0)
     min_recall: float = Field(default=0.0, ge=0.0, le=1.0)
     over_fetch: int = Field(default=16, ge=0)
+    choose: ChoiceSettings = ChoiceSettings()
     threads: int = Field(default=0, ge=0)
     block_mb: int = Field(default=1, ge=1)
     engine: Literal["auto", "amx", "avx512-bf16", "float32", "torch", "numpy"] = "auto"

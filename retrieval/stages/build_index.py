@@ -1,21 +1,20 @@
 """build-index: item vectors -> index, measured against exact search on the queries that will come."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.core.artifacts import Artifact, StagedArtifact
-from retrieval.core.errors import IntegrityError
+from retrieval.core.errors import IntegrityError, QualityGateError
 from retrieval.index.abstract import AbstractIndex
+from retrieval.index.choice.judge import Finding, Judge
 from retrieval.index.exact.index import ExactIndex
-from retrieval.index.quality import measure_recall, require_recall
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import build_index, read_index
+from retrieval.stages.index_choice import Decision, decide, make_search
 from retrieval.stages.recipe import Recipe
-
-_JUDGED_AT = 100
+from retrieval.stages.user_vectors import UserInterests
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
@@ -28,39 +27,73 @@ def index_settings(recipe: Recipe) -> IndexSettings:
     return recipe.index.model_copy(update={"threads": recipe.index.threads or recipe.machine.threads})
 
 
-def write_index(settings: IndexSettings, vectors: Artifact, queries: NDArray[np.float32], scratch: Path, staged: StagedArtifact) -> None:
-    """Build, write, read back and measure.
+def write_index(settings: IndexSettings, vectors: Artifact, users: UserInterests, staged: StagedArtifact) -> None:
+    """Choose or take the kind of index, build, write, read back and measure; a build that was killed goes on where it was.
 
     Args:
         settings: of the index.
         vectors: the artifact with items.npy.
-        queries: float32 [Q,D], interests of real users.
-        scratch: a directory that outlives the process; a build that was killed goes on from it.
-        staged: gets index.faiss and the measured recall.
-
-    Raises:
-        QualityGateError: the index finds less than `min_recall` of the exact result.
+        users: interests of real users, whose lists judge the index.
+        staged: gets index.faiss, what the index was chosen from, and the measured recall with the gate's verdict.
     """
     items = load_vectors(vectors)
-    index = build_index(items, settings, scratch)
+    decision = decide(settings, items, users, staged) if settings.choose.target_recall else None
+    built = settings if decision is None else settings.model_copy(update=decision.search)
+    index = decision.index if decision and decision.index else build_index(items, built, staged.scratch())
     path = staged.path("index.faiss")
     index.write(path)
     # What is measured is what is read back: a file that lost something must not pass on the strength of the original.
-    written = read_index(path, settings, count=len(items), dimension=items.shape[1])
-    recall = 1.0 if written.is_exact else measure_recall(written, ExactIndex(items, settings), queries, _JUDGED_AT)
-    require_recall(recall, settings.min_recall)
+    written = read_index(path, built, count=len(items), dimension=items.shape[1])
+    finding = _finding(written, items, users, settings)
     staged.summary |= {
-        "factory": settings.factory,
+        "factory": built.factory,
         "metric": "inner product",
         "count": index.count,
         "dimension": index.dimension,
         "device": index.device,
-        f"recall@{_JUDGED_AT}": recall,
-        "queries": len(queries),
+        f"recall@{settings.choose.n}": finding.recall,
+        "queries": int(users.valid.sum()),
+        "gate": _gate(settings, finding, decision),
+        "search": {} if decision is None else decision.search,
         "vectors_id": vectors.id,
         "model_id": vectors.summary["model_id"],
         "catalog_fingerprint": vectors.summary["catalog_fingerprint"],
     }
+
+
+def _finding(index: AbstractIndex, items: NDArray[np.float32], users: UserInterests, settings: IndexSettings) -> Finding:
+    if index.is_exact:
+        return Finding(1.0, 1.0)
+    n = settings.choose.n
+    judge = Judge(ExactIndex(items, settings), users.vectors, users.valid, n)
+    return judge.finding(make_search(n, settings.threads)(index, items))
+
+
+def _gate(settings: IndexSettings, finding: Finding, decision: Decision | None) -> dict[str, Any]:
+    """What the index had to hold, and whether it does."""
+    if decision is None:
+        wanted, held = {"setting": "index.min_recall", "wanted": settings.min_recall}, finding.recall >= settings.min_recall
+    else:
+        target = settings.choose.target_recall
+        wanted, held = {"setting": "index.choose.target_recall", "wanted": target}, decision.held and finding.lower >= target
+    return {**wanted, "recall": finding.recall, "lower_bound": finding.lower, "held": held, "verdict": decision.verdict if decision else ""}
+
+
+def require_gate(index: Artifact) -> None:
+    """Raise QualityGateError when an index did not hold what its settings demanded."""
+    gate = index.summary.get("gate", {"held": True})
+    if gate["held"]:
+        return
+    chosen = gate["setting"] == "index.choose.target_recall"
+    limits = f" ({gate['verdict']})" if chosen else ""
+    raise QualityGateError(
+        f"the best index within the limits finds {gate['recall']:.4f} of the exact result, surely {gate['lower_bound']:.4f}{limits}"
+        if chosen
+        else f"the index finds {gate['recall']:.4f} of the exact result",
+        where=f"{gate['setting']} of {index.path}",
+        expected=f"at least {gate['wanted']:g}",
+        remedy="allow more memory or latency, or ask for less" if chosen else "raise nprobe or ef_search, or use factory = 'exact'",
+    )
 
 
 def load_vectors(vectors: Artifact) -> NDArray[np.float32]:
@@ -70,11 +103,14 @@ def load_vectors(vectors: Artifact) -> NDArray[np.float32]:
 
 
 def open_index(artifact: Artifact, vectors: Artifact, settings: IndexSettings) -> AbstractIndex:
-    """The index, if it is of these vectors.
+    """The index, if it is of these vectors; one that was chosen is searched as it was judged.
 
     Raises:
+        QualityGateError: it did not hold what was demanded of it when it was built.
         IntegrityError: it was built for another model or catalog, or is damaged.
     """
+    require_gate(artifact)
+    settings = settings.model_copy(update=artifact.summary.get("search", {}))
     for name, wanted in (("model_id", vectors.summary["model_id"]), ("catalog_fingerprint", vectors.summary["catalog_fingerprint"])):
         found = artifact.summary.get(name)
         if found != wanted:

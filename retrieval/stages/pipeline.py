@@ -24,12 +24,12 @@ from retrieval.stages.export import Exported, ExportSettings, export_identity, w
 from retrieval.stages.import_vectors import ImportedVectors, import_inputs, write_imported, write_item_vectors
 from retrieval.stages.join import join_shards
 from retrieval.stages.recipe import Recipe, baseline_recipes
-from retrieval.stages.user_vectors import AbstractUserVectors
+from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests
 from retrieval.stages.warm_start import find_start, identity_of
 from retrieval.training.checkpoints import TrainingState
 from retrieval.training.distributed import ALONE, World
 
-_INDEX_QUERIES = 256
+_INDEX_USERS = 256
 
 
 class Pipeline:
@@ -97,10 +97,9 @@ class Pipeline:
 
     @cached_property
     def index(self) -> Artifact:
-        settings, inputs = build_index.settings_of(self.recipe), {"vectors": self.vectors.id}
-        scratch = ("index", artifact_identity("index", settings, inputs))
-        artifact = self._ensure("build-index", "index", settings, inputs, partial(self._write_index, scratch))
-        self.stages.workspace.drop_scratch(*scratch)
+        settings = build_index.settings_of(self.recipe)
+        artifact = self._ensure("build-index", "index", settings, {"vectors": self.vectors.id}, self._write_index)
+        build_index.require_gate(artifact)
         return artifact
 
     def candidates(self, scope: Scope, index: Artifact | None = None) -> Artifact:
@@ -186,9 +185,10 @@ class Pipeline:
         source = Exported(self.dataset, self.vectors, self.users, self.recipe.recall.batch_users)
         write_export(source, settings, staged)
 
-    def _write_index(self, scratch: tuple[str, str], staged: StagedArtifact) -> None:
-        folder = self.stages.workspace.scratch(*scratch)
-        build_index.write_index(build_index.index_settings(self.recipe), self.vectors, self._queries(), folder, staged)
+    def _write_index(self, staged: StagedArtifact) -> None:
+        settings = build_index.index_settings(self.recipe)
+        users = settings.choose.users if settings.choose.target_recall else _INDEX_USERS
+        build_index.write_index(settings, self.vectors, self._some_users(users), staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
         calibration = self.calibration(index)
@@ -210,12 +210,17 @@ class Pipeline:
         """Another index of the workspace, by its id. Raises UsageError when there is none."""
         return self.stages.workspace.open("index", index_id)
 
-    def _queries(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The interests of some held-out users, or of any where nobody is held out: the queries that the index is judged by."""
+    def _some_users(self, count: int) -> UserInterests:
+        """The interests of some held-out users, or of any where nobody is held out: the queries that an index is judged by."""
         audience = held_out(self.dataset)
         audience = audience if len(audience.users) and self.users.answers_for(audience) else everyone(self.dataset)
-        found = (batch.vectors[batch.valid] for batch in self.users.batches(audience, _INDEX_QUERIES))
-        return next((queries for queries in found if len(queries)), np.zeros((0, self.vectors.summary["dimension"]), np.float32))
+        found: list[UserInterests] = []
+        for batch in self.users.batches(audience, count):
+            known = batch.valid.any(axis=1)
+            found.append(UserInterests(batch.vectors[known], batch.valid[known]))
+            if sum(len(each.valid) for each in found) >= count:
+                break
+        return UserInterests(*(np.concatenate(each)[:count] for each in zip(*((f.vectors, f.valid) for f in found), strict=True)))
 
     def _ensure(
         self, stage: str, kind: str, settings: Mapping[str, Any], inputs: Mapping[str, str], write: Callable[[StagedArtifact], None]

@@ -1,0 +1,82 @@
+"""build-index with a target: chosen once, written down, kept over a kill; an index below its gate is refused by recall."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from retrieval.core.errors import QualityGateError
+from retrieval.stages import index_choice
+from retrieval.stages.audience import Scope
+from retrieval.stages.pipeline import Pipeline
+from retrieval.stages.recipe import parse_recipe
+from retrieval.stages.run import open_run
+
+
+def pipeline_on(folder: Path, **index: Any) -> Pipeline:
+    users = pl.DataFrame({"user_id": range(300)}).join(pl.DataFrame({"time": range(12)}), how="cross")
+    users.with_columns(item_id=(pl.col("user_id") * 3 + pl.col("time")) % 900).write_parquet(folder / "log.parquet")
+    interactions = {"path": str(folder / "log.parquet"), "user": "user_id", "item": "item_id", "time": "time", "time_unit": "order"}
+    values = {
+        "data": {"name": "log", "interactions": interactions},
+        "split": {"protocol": "leave-last-out"},
+        "train": {"steps": 3, "loss": {"negatives": 8}},
+        "model": {"name": "comirec-sa", "dimension": 8, "interests": 2, "history": 6},
+        "recall": {"n": 50},
+        "machine": {"threads": 1, "device": "cpu"},
+        "index": {"device": "cpu", **index},
+    }
+    return open_run(parse_recipe(values, "log.toml"), folder / "workspace")
+
+
+def test_a_choice_is_in_the_manifest_and_beside_the_index(tmp_path: Path) -> None:
+    pipeline = pipeline_on(tmp_path, choose={"target_recall": 0.95, "n": 10, "max_memory": "1GB"})
+    index = pipeline.index
+    gate = index.summary["gate"]
+    assert (index.summary["factory"], gate["held"], gate["wanted"]) == ("exact", True, 0.95)
+    assert index.summary["recall@10"] == gate["lower_bound"] == 1.0
+    assert {"index.faiss", "choice.json", "front.csv", "front.md", "front.svg"} == set(index.manifest.files)
+    record = json.loads(index.file("choice.json").read_text())
+    assert [point["verdict"] for point in record["points"]] == ["chosen"]
+    assert index.summary["search"]["factory"] == "exact"
+    assert pipeline.candidates(Scope(who="all")).summary["users_with_a_list"] == 300
+
+
+def test_limits_are_part_of_the_identity(tmp_path: Path) -> None:
+    ids = {pipeline_on(tmp_path, choose={"target_recall": target, "n": 10}).index.id for target in (0.9, 0.95, 0.95)}
+    assert len(ids) == 2
+
+
+def test_who_comes_back_after_a_kill_builds_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = pipeline_on(tmp_path, choose={"target_recall": 0.95, "n": 10})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(index_choice, "_show", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        _ = pipeline.index
+    (kept,) = (tmp_path / "workspace/.staging").glob("index-*/choice.json")
+    before = json.loads(kept.read_text())
+    monkeypatch.setattr(index_choice, "choose", lambda *_: pytest.fail("chosen twice"))
+    index = pipeline_on(tmp_path, choose={"target_recall": 0.95, "n": 10}).index
+    assert json.loads(index.file("choice.json").read_text()) == before
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"factory": "IVF8,Flat", "nprobe": 1, "min_recall": 0.999, "choose": {"n": 10}}, "index.min_recall"),
+        ({"choose": {"target_recall": 0.95, "n": 10, "max_latency": "0.001us"}}, "index.choose.target_recall"),
+    ],
+)
+def test_an_index_below_its_gate_is_kept_and_refused(settings: dict[str, Any], where: str, tmp_path: Path) -> None:
+    pipeline = pipeline_on(tmp_path, **settings)
+    with pytest.raises(QualityGateError, match=where) as built:
+        _ = pipeline.index
+    assert "\n" not in str(built.value)
+    (path,) = list((tmp_path / "workspace/index").iterdir())
+    with pytest.raises(QualityGateError, match=where):
+        _ = pipeline_on(tmp_path, **settings).index
+    other = pipeline_on(tmp_path)
+    with pytest.raises(QualityGateError, match="of the exact result"):
+        other.candidates(Scope(who="all"), other.other_index(path.name))
