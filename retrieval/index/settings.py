@@ -11,7 +11,7 @@ from retrieval.index.choice.settings import ChoiceSettings
 class IndexSettings(Settings):
     """How items are indexed and searched.
 
-    factory: `exact` (this package's blocked search) or any FAISS factory string, such as `Flat` or `IVF1024,Flat`.
+    factory: `exact` (this package's own search, which needs no FAISS) or any FAISS factory string, such as `Flat` or `IVF1024,Flat`.
     nprobe: lists visited by an IVF index. ef_search: queue length of a graph's search, ef_construction of its building.
     refine_factor: hits that a refiner re-scores, as a multiple of those asked for.
     device: `auto` takes a GPU when this FAISS has one and says so; `gpu` insists on one.
@@ -27,7 +27,7 @@ class IndexSettings(Settings):
     moment; results are the same bytes with any of them.
     """
 
-    factory: str = Field(default="Flat", min_length=1)
+    factory: str = Field(default="exact", min_length=1)
     nprobe: int = Field(default=32, ge=1)
     ef_search: int = Field(default=128, ge=1)
     ef_construction: int = Field(default=100, ge=1)
