@@ -41,4 +41,4 @@ class IndexSettings(Settings):
     choose: ChoiceSettings = ChoiceSettings()
     threads: int = Field(default=0, ge=0)
     block_mb: int = Field(default=1, ge=1)
-    engine: Literal["auto", "amx", "avx512-bf16", "float32", "torch", "numpy"] = "auto"
+    engine: Literal["auto", "amx", "avx512-bf16", "float32", "torch", "numpy", "cuda"] = "auto"

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from retrieval.core.errors import IntegrityError, ResourceError
 from retrieval.core.tables import Table
 from retrieval.index.abstract import AbstractIndex, as_vectors
+from retrieval.index.exact.cuda import CudaEngine
 from retrieval.index.exact.index import ExactIndex
 from retrieval.index.faiss.build import build_faiss, read_faiss
 from retrieval.index.settings import IndexSettings
@@ -18,9 +19,9 @@ _NUMPY_MAGIC = b"\x93NUMPY"
 
 
 def _exact(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings, _folder: Path | None = None) -> ExactIndex:
-    if settings.device == "gpu":
-        remedy = "factory = 'Flat' or device = 'auto'"
-        raise ResourceError("exact search runs on the CPU only", where="index.device = 'gpu'", remedy=remedy)
+    if settings.device == "gpu" and not CudaEngine.is_available():
+        remedy = "device = 'auto'"
+        raise ResourceError("torch sees no GPU that multiplies bfloat16", where="index.device = 'gpu'", remedy=remedy)
     return ExactIndex(vectors, settings)
 
 

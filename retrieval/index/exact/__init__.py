@@ -15,7 +15,8 @@ interest, v the item, q~ and v~ what they were lowered to (residuals are measure
 the Cauchy-Schwarz inequality for the rounding of both factors; float32 additions in any order, each with a relative
 error of 2^-24 (doubled), which also covers the float64 sum and the last rounding to float32; what underflow can take
 from D products; and the spacing of float32 near zero in the units of the caller. For several interests t is the largest
-product and e the largest bound. A product that is itself rounded to bfloat16 adds 2^-8 |t|.
+product and e the largest bound. A product that is itself rounded to bfloat16 adds 2^-8 |t|; an engine whose additions err
+more than float32's, as a GPU's may, multiplies their term by its `summing`.
 
 Items are visited by descending norm: F rises early, blocks of alike items have tight bounds, and the search ends at the
 first block whose norm no user of the group can still use.

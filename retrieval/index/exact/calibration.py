@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 
 from retrieval.core.logging import get_logger
+from retrieval.index.exact.cuda import CudaEngine
 from retrieval.index.exact.engines import AbstractEngine
 from retrieval.index.exact.kernels import BLOCK
 from retrieval.index.exact.lowering.items import OrderedItems
@@ -27,15 +28,16 @@ _ROUNDS = 5
 
 
 def chosen_engine(settings: IndexSettings, count: int, dimension: int) -> type[AbstractEngine]:
-    """The engine that the settings name, or the fastest for an index of count items.
+    """The engine that the settings name, or the fastest on their device for an index of count items.
 
     A small index takes the first of `ENGINES` that runs here.
     """
-    if settings.engine != "auto":
-        return ENGINES[settings.engine]
+    if settings.engine != "auto" or settings.device == "gpu":
+        return ENGINES[settings.engine if settings.engine != "auto" else CudaEngine.name]
     if count * dimension < _WORTH:
         return next(engine for engine in ENGINES.values() if engine.is_available())
-    return ENGINES[next(iter(calibrated(dimension)))]
+    allowed = [name for name in calibrated(dimension) if settings.device == "auto" or name != CudaEngine.name]
+    return ENGINES[allowed[0]]
 
 
 @cache

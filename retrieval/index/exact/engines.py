@@ -25,7 +25,7 @@ class AbstractEngine(ABC):
     """Offers every item to a group of users (`exact.kernels` says what group, catalog and users are).
 
     columns: products a group should have at a time, users times heads. bits: whether factors are bfloat16. rounding:
-    relative error of a stored product.
+    relative error of a stored product. summing: how many times the error of float32 additions its sums may have.
 
     Raises:
         ResourceError: this machine cannot run it.
@@ -35,6 +35,7 @@ class AbstractEngine(ABC):
     columns: int
     bits: bool
     rounding = 0.0
+    summing = 1.0
     # What its time is measured by: the processor's, because other programs may run.
     clock: Callable[[], float] = staticmethod(time.thread_time)
 
@@ -161,15 +162,16 @@ class TorchEngine(BlockedEngine):
         return np.full(lanes, np.iinfo(np.int16).max, np.int16)
 
     def factor(self, heads: np.ndarray) -> Any:
-        return _as_bfloat16(heads).t().contiguous()
+        return as_bfloat16(heads).t().contiguous()
 
     def product(self, items: np.ndarray, factor: Any, out: np.ndarray) -> None:
         import torch
 
-        torch.mm(_as_bfloat16(items), factor, out=_as_bfloat16(out))
+        torch.mm(as_bfloat16(items), factor, out=as_bfloat16(out))
 
 
-def _as_bfloat16(bits: np.ndarray) -> Any:
+def as_bfloat16(bits: np.ndarray) -> Any:
+    """The torch tensor of bfloat16 that these bits uint16 or int16 are; nothing is copied."""
     import torch
 
     return torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32
 from retrieval.core.arrays import save_array
 from retrieval.index.abstract import AbstractIndex, Hits, as_vectors, require_finite_scores
 from retrieval.index.exact.calibration import chosen_engine
+from retrieval.index.exact.cuda import CudaEngine
 from retrieval.index.exact.engines import AbstractEngine
 from retrieval.index.exact.lowering.items import OrderedItems
 from retrieval.index.exact.search import ExactSearch
@@ -30,6 +31,11 @@ class ExactIndex(AbstractIndex):
     @property
     def is_exact(self) -> bool:
         return True
+
+    @property
+    def device(self) -> str:
+        """`gpu` where the settings insist on one; with `auto` the engine is chosen when it is first needed, and says itself."""
+        return "gpu" if self.settings.device == "gpu" or self.settings.engine == CudaEngine.name else "cpu"
 
     @cached_property
     def engine(self) -> AbstractEngine:

@@ -236,6 +236,32 @@ def scan(
 
 
 @njit(cache=True, nogil=True)
+def take(
+    hits: Array,
+    products: Array,
+    first: int,
+    n: int,
+    group: tuple[Array, ...],
+    catalog: tuple[Array, ...],
+    users: tuple[Array, ...],
+    rounding: float,
+) -> None:
+    """Offer products float32[H] that reached a cut; hits int64[H, 2]: the item, counted from position `first`, and the user."""
+    positions, values, sizes, cuts = group[0], group[1], group[2], group[5]
+    capacity = positions.shape[1]
+    scratch = np.empty(capacity)
+    for hit in range(hits.shape[0]):
+        user = hits[hit, 1]
+        if products[hit] >= cuts[user]:
+            count = sizes[user, 0]
+            positions[user, count], values[user, count] = first + hits[hit, 0], products[hit]
+            sizes[user, 0] = count + 1
+            if count + 1 == capacity:
+                settle(user, n, group, catalog, users, rounding, scratch)
+                set_cut(user, first + hits[hit, 0], group, catalog, rounding, False)
+
+
+@njit(cache=True, nogil=True)
 def settle_all(n: int, group: tuple[Array, ...], catalog: tuple[Array, ...], users: tuple[Array, ...], rounding: float) -> None:
     """Settle every user of a group."""
     scratch = np.empty(group[0].shape[1])

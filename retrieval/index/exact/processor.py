@@ -5,6 +5,9 @@ from functools import cache
 from llvmlite.binding import get_host_cpu_features
 from numba.core.registry import cpu_target
 
+# The first generation of GPUs with bfloat16.
+_AMPERE = 8
+
 
 @cache
 def processor_has(*features: str) -> bool:
@@ -14,6 +17,14 @@ def processor_has(*features: str) -> bool:
     except RuntimeError:
         return False
     return all(found.get(feature) for feature in features)
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether torch sees a GPU that multiplies bfloat16."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= _AMPERE
 
 
 @cache

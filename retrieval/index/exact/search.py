@@ -72,7 +72,8 @@ class ExactSearch:
         interests, valid, seen = batch
         lanes = -(-len(members) // self.engine.lanes(heads)) * self.engine.lanes(heads)
         shape = (heads, lanes, self.engine.lowered.width)
-        lowered = LoweredUsers.of(members, interests, valid, shape, self.engine.items.unit, bits=self.engine.bits)
+        unit, bits, summing = self.engine.items.unit, self.engine.bits, self.engine.summing
+        lowered = LoweredUsers.of(members, interests, valid, shape, unit, bits=bits, summing=summing)
         users = (members, interests, valid, *seen_sets(members, seen.offsets, seen.items))
         guesses = self._guesses(lowered, n, users) if guided else np.full(len(members), -np.inf)
         group, catalog = self._offered(self.engine, lowered, n, users, guesses)

@@ -31,17 +31,20 @@ class LoweredUsers:
         item_unit: float,
         *,
         bits: bool,
+        summing: float,
     ) -> "LoweredUsers":
-        """The users `members` of a batch in an array of a given shape [heads, lanes, width]."""
+        """The users `members` of a batch in an array of a given shape [heads, lanes, width]; `summing` as the engine says."""
         heads = np.zeros(shape, np.uint16 if bits else np.float32)
         units, norms = np.empty(len(members)), np.zeros((len(members), 2))
         lower_users(members, interests, valid, bits, heads, units, norms)
-        return cls(heads, _limits(units * item_unit, norms * _UP, interests.shape[2]))
+        return cls(heads, _limits(units * item_unit, norms * _UP, interests.shape[2], summing))
 
 
-def _limits(units: Float64[np.ndarray, "u"], norms: Float64[np.ndarray, "u 2"], dimension: int) -> Float64[np.ndarray, "u 4"]:
+def _limits(
+    units: Float64[np.ndarray, "u"], norms: Float64[np.ndarray, "u 2"], dimension: int, summing: float
+) -> Float64[np.ndarray, "u 4"]:
     """The terms of the error bound that the package's docstring derives."""
-    sums = (dimension + 16) * 2.0**-23
+    sums = summing * (dimension + 16) * 2.0**-23
     of_norm = (norms[:, 1] + sums * norms[:, 0]) * _UP
     of_residual = norms[:, 0] * (1.0 + sums) * _UP
     absolute = dimension * 2.0**-120 + 2.0**-150 / units

@@ -7,15 +7,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.index.exact import cuda
+from retrieval.index.exact.cuda import CudaEngine
 from retrieval.index.exact.engines import AbstractEngine, BlockedEngine
 from retrieval.index.exact.index import ExactIndex
 from retrieval.index.exact.kernels import BLOCK
 from retrieval.index.exact.lowering.items import OrderedItems
 from retrieval.index.exact.search import ExactSearch
-from retrieval.index.exact.table import ENGINES
+from retrieval.index.exact.table import ENGINES as ALL_ENGINES
 from retrieval.index.kernels import dot
 from retrieval.index.pools import Pools, Seen
 from retrieval.index.settings import IndexSettings
+
+
+class GpuWithoutGpu(CudaEngine):
+    """What runs on a GPU, on torch's CPU device; few hits come back at once, so that blocks are halved."""
+
+    name = "cuda-on-cpu"
+    place = "cpu"
+
+    @classmethod
+    def is_available(cls) -> bool:
+        return True
+
+    def _fits(self) -> bool:
+        return False
+
+
+ENGINES = {**ALL_ENGINES, GpuWithoutGpu.name: GpuWithoutGpu}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_hits():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda, "_HITS", 3000)
+        yield
 
 
 def engine_named(name: str, vectors: np.ndarray) -> AbstractEngine:
