@@ -20,7 +20,7 @@ from numba import njit
 from retrieval.core.errors import UsageError
 from retrieval.index.pools import Pools
 from retrieval.index.threads import over_chunks
-from retrieval.recall.list_kernels import Array, PoolArrays, pick, pool_size, price_of
+from retrieval.recall.list_kernels import Array, PoolArrays, pick, pool_size, price_of, sink
 from retrieval.recall.pools import Lists
 
 
@@ -100,30 +100,8 @@ def _advance(values: Array, places: Array, ranks: Array, heads: int, scores: Arr
     """Put the next item of the best head's category, or the last head, in its place; the number of heads left."""
     place, rank = following[places[0]], ranks[0] + 1
     if place >= 0:
-        _sink(values, places, ranks, heads, scores[place] - price * rank, place, rank)
+        sink(values, places, ranks, heads, scores[place] - price * rank, place, rank)
         return heads
     heads -= 1
-    _sink(values, places, ranks, heads, values[heads], places[heads], ranks[heads])
+    sink(values, places, ranks, heads, values[heads], places[heads], ranks[heads])
     return heads
-
-
-@njit(cache=True, nogil=True)
-def _sink(values: Array, places: Array, ranks: Array, heads: int, value: float, place: int, rank: int) -> None:
-    """Replace the heap's best entry: larger values first, equal ones by place in the pool."""
-    slot = 0
-    while True:
-        child = 2 * slot + 1
-        if child >= heads:
-            break
-        if child + 1 < heads and _comes_first(values[child + 1], places[child + 1], values[child], places[child]):
-            child += 1
-        if not _comes_first(values[child], places[child], value, place):
-            break
-        values[slot], places[slot], ranks[slot] = values[child], places[child], ranks[child]
-        slot = child
-    values[slot], places[slot], ranks[slot] = value, place, rank
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _comes_first(value: float, place: int, other_value: float, other_place: int) -> bool:
-    return value > other_value or (value == other_value and place < other_place)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from retrieval.index.exact.intrinsics import prefetch
+from retrieval.index.kernels import dot
 from retrieval.index.pools import Pools
 from retrieval.index.threads import over_chunks
 from retrieval.recall.pools import Lists
@@ -19,6 +21,8 @@ from retrieval.recall.settings import RecallSettings
 Array = np.ndarray
 PoolArrays = tuple[Array, Array, Array]
 _LANES = 8
+# Floats that the processor fetches at once.
+_LINE = 16
 STEP = 32
 """Candidates that builders with a bound take in at a time."""
 
@@ -30,6 +34,15 @@ def fill_lists(kernel: Callable[..., Any], pools: Pools, settings: RecallSetting
     price = (float(settings.lambda_), settings.scale_free)
     over_chunks(kernel, len(pools.rows), settings.threads, source, price, target, *arguments)
     return lists
+
+
+@njit(cache=True, nogil=True)
+def fetch_ahead(vectors: Array, rows: Array, user: int) -> None:
+    """Ask for the vectors of the next user's candidates, which lie anywhere, while this user's list is built."""
+    if user + 1 < rows.shape[0]:
+        for row in rows[user + 1]:
+            for component in range(0, vectors.shape[1] if row >= 0 else 0, _LINE):
+                prefetch(vectors, row * vectors.shape[1] + component)
 
 
 @njit(cache=True, nogil=True)
@@ -63,18 +76,18 @@ def price_of(setting: tuple[float, bool], scores: Array, filled: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def widened(scores: Array, filled: int, count: int, values: Array, place: int, most: float) -> int:
-    """How many candidates have to be looked at before the best of the first `count`, at `place`, is the best of all.
+def widened(scores: Array, filled: int, count: int, best: float, most: float) -> int:
+    """How many candidates have to be looked at before the best value of the first `count` is the best of all.
 
     Diversity is worth at most `most`, and scores descend: when the next candidate cannot be better, none can. Builders begin
     with a few candidates and take in more as they must, so that a small lambda never touches the end of a pool; no list
-    changes by it. `place` -1: none of the first `count` can be chosen.
+    changes by it. `best` -inf: none of the first `count` can be chosen.
     """
     wanted = count
-    if place < 0:
+    if best == -np.inf:
         wanted = min(filled, count + 1)
     else:
-        while wanted < filled and scores[wanted] + most > values[place]:
+        while wanted < filled and scores[wanted] + most > best:
             wanted += 1
     return wanted if wanted == count else min(filled, wanted + STEP - 1 - (wanted - 1) % STEP)
 
@@ -115,32 +128,66 @@ def largest(values: Array, count: int) -> int:
     return place
 
 
+@njit(cache=True, nogil=True)
+def sink(values: Array, places: Array, counts: Array, heads: int, value: float, place: int, count: int) -> None:
+    """Replace the best entry of a heap: larger values first, equal ones by place in the pool; each has a count of its own."""
+    slot = 0
+    while True:
+        child = 2 * slot + 1
+        if child >= heads:
+            break
+        if child + 1 < heads and _comes_first(values[child + 1], places[child + 1], values[child], places[child]):
+            child += 1
+        if not _comes_first(values[child], places[child], value, place):
+            break
+        values[slot], places[slot], counts[slot] = values[child], places[child], counts[child]
+        slot = child
+    values[slot], places[slot], counts[slot] = value, place, count
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _comes_first(value: float, place: int, other_value: float, other_place: int) -> bool:
+    return value > other_value or (value == other_value and place < other_place)
+
+
 # Loops over candidates from `start` count without a sign: numba would otherwise ask at each whether it counts from the
 # end of the array, and could not put several of them into one instruction.
 
 
 @njit(cache=True, nogil=True)
 def gather(vectors: Array, rows: Array, start: int, stop: int, length: float, block: Array, scale: Array) -> None:
-    """The vectors of candidates start to stop at one length as columns of `block` [D, P]; a zero vector stays one.
+    """The vectors of candidates start to stop at one length as columns of `block` [D, P], and what they are multiplied by.
 
     Candidates lie side by side so that products with one vector go over all of them at once, each of them summed in one
-    order: the bits depend neither on the machine's vector width nor on the other candidates.
+    order: the bits depend neither on the machine's vector width nor on the other candidates. A zero vector stays one.
     """
-    first, end = np.uintp(start), np.uintp(stop)
-    for i in range(first, end):
-        row, scale[i] = rows[i], 0.0
+    for i in range(start, stop):
+        square = dot(vectors[rows[i]], vectors[rows[i]])
+        scale[i] = length / math.sqrt(square) if square > 0.0 else 0.0
+    whole = stop - (stop - start) % _LANES
+    for i in range(start, whole, _LANES):
+        _transpose(vectors, rows[i : i + _LANES], scale[i : i + _LANES], block[:, i : i + _LANES])
+    for i in range(whole, stop):
         for d in range(block.shape[0]):
-            block[d, i] = vectors[row, d]
-    for d in range(block.shape[0]):
-        line = block[d]
-        for i in range(first, end):
-            scale[i] += np.float64(line[i]) * np.float64(line[i])
-    for i in range(first, end):
-        scale[i] = length / math.sqrt(scale[i]) if scale[i] > 0.0 else 0.0
-    for d in range(block.shape[0]):
-        line = block[d]
-        for i in range(first, end):
-            line[i] = line[i] * scale[i]
+            block[d, i] = vectors[rows[i], d] * scale[i]
+
+
+@njit(cache=True, nogil=True)
+def _transpose(vectors: Array, rows: Array, scale: Array, out: Array) -> None:
+    """Eight vectors, times a number each, as columns."""
+    a, b, c, d = vectors[rows[0]], vectors[rows[1]], vectors[rows[2]], vectors[rows[3]]
+    e, f, g, h = vectors[rows[4]], vectors[rows[5]], vectors[rows[6]], vectors[rows[7]]
+    for k in range(np.uintp(out.shape[0])):
+        line = out[k]
+        line[0], line[1], line[2], line[3] = a[k] * scale[0], b[k] * scale[1], c[k] * scale[2], d[k] * scale[3]
+        line[4], line[5], line[6], line[7] = e[k] * scale[4], f[k] * scale[5], g[k] * scale[6], h[k] * scale[7]
+
+
+@njit(cache=True, nogil=True)
+def scaled(vector: Array, scale: float, out: Array) -> None:
+    """A vector times a number: what `gather` makes a column of, in one piece."""
+    for d in range(vector.shape[0]):
+        out[d] = vector[d] * scale
 
 
 @njit(cache=True, nogil=True)

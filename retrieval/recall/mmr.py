@@ -18,6 +18,7 @@ from retrieval.recall.context import ListContext, needed
 from retrieval.recall.list_kernels import (
     Array,
     PoolArrays,
+    fetch_ahead,
     fill_lists,
     first_left,
     gather,
@@ -26,6 +27,7 @@ from retrieval.recall.list_kernels import (
     pool_size,
     price_of,
     products,
+    scaled,
     widened,
 )
 from retrieval.recall.pools import Lists
@@ -45,44 +47,37 @@ def _mmr_users(start: int, stop: int, source: PoolArrays, setting: tuple[float, 
     rows, scores, _ = source
     size, n = rows.shape[1], target[0].shape[1]
     block, chosen = np.empty((vectors.shape[1], size), np.float32), np.empty((n, vectors.shape[1]), np.float32)
-    cosine, nearest = np.empty(size, np.float32), np.empty(size, np.float32)
+    scale, cosine, nearest = np.empty(size), np.empty(size, np.float32), np.empty(size, np.float32)
     left, values = np.empty(size, np.float64), np.empty(size, np.float64)
     for user in range(start, stop):
+        fetch_ahead(vectors, rows, user)
         filled = pool_size(rows[user])
         price, count = price_of(setting, scores[user], filled), 0
         for position in range(min(n, filled)):
             most = price * _LARGEST_COSINE if position > 0 else 0.0
-            place, before = largest(values, count), count
-            count = widened(scores[user], filled, count, values, place, most)
-            while count > before:
-                gather(vectors, rows[user], before, count, 1.0, block, values)
-                left[before:count], nearest[before:count], values[before:count] = (
-                    scores[user, before:count],
-                    -np.inf,
-                    scores[user, before:count],
-                )
-                for earlier in range(position):
-                    _draw_near(block, before, count, chosen[earlier], cosine, nearest)
-                if position > 0:
-                    _weigh(left, before, count, nearest, price, values)
+            while True:
                 place, before = largest(values, count), count
-                count = widened(scores[user], filled, count, values, place, most)
+                count = widened(scores[user], filled, count, values[place] if place >= 0 else -np.inf, most)
+                if count == before:
+                    break
+                gather(vectors, rows[user], before, count, 1.0, block, scale)
+                left[before:count], nearest[before:count] = scores[user, before:count], -np.inf
+                values[before:count] = left[before:count]
+                for earlier in range(position):
+                    _draw_near(block, before, count, chosen[earlier], price, left, cosine, nearest, values)
             place = first_left(left) if place < 0 else place
             pick(source, target, user, place, position)
-            left[place], chosen[position] = np.nan, block[:, place]
-            _draw_near(block, 0, count, chosen[position], cosine, nearest)
-            _weigh(left, 0, count, nearest, price, values)
+            left[place] = np.nan
+            scaled(vectors[rows[user, place]], scale[place], chosen[position])
+            _draw_near(block, 0, count, chosen[position], price, left, cosine, nearest, values)
 
 
 @njit(cache=True, nogil=True)
-def _draw_near(block: Array, start: int, stop: int, chosen: Array, cosine: Array, nearest: Array) -> None:
-    """The largest cosine of every candidate, after a further item was chosen."""
+def _draw_near(
+    block: Array, start: int, stop: int, chosen: Array, price: float, left: Array, cosine: Array, nearest: Array, values: Array
+) -> None:
+    """The largest cosine of every candidate, and its value, after a further item was chosen."""
     products(block, start, stop, chosen, cosine)
     for i in range(np.uintp(start), np.uintp(stop)):
         nearest[i] = max(nearest[i], cosine[i])
-
-
-@njit(cache=True, nogil=True)
-def _weigh(left: Array, start: int, stop: int, nearest: Array, price: float, values: Array) -> None:
-    for i in range(np.uintp(start), np.uintp(stop)):
         values[i] = left[i] - price * nearest[i]

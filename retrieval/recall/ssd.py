@@ -20,7 +20,18 @@ from numba import njit
 
 from retrieval.index.pools import Pools
 from retrieval.recall.context import ListContext, needed
-from retrieval.recall.list_kernels import Array, PoolArrays, fill_lists, first_left, largest, pick, pool_size, price_of, widened
+from retrieval.recall.list_kernels import (
+    Array,
+    PoolArrays,
+    fetch_ahead,
+    fill_lists,
+    first_left,
+    largest,
+    pick,
+    pool_size,
+    price_of,
+    widened,
+)
 from retrieval.recall.pools import Lists
 from retrieval.recall.settings import RecallSettings
 from retrieval.recall.spread import SPENT, gather_lifted, make_direction, turn_away
@@ -43,20 +54,21 @@ def _ssd_users(
     block, basis, shares = np.empty((dimension, size)), np.empty((slots, dimension)), np.empty((slots, size))
     left, free, values, work = np.empty(size), np.empty(size), np.empty(size), np.empty(dimension + slots)
     for user in range(start, stop):
+        fetch_ahead(vectors, rows, user)
         filled = pool_size(rows[user])
         price, count = price_of(setting, scores[user], filled), 0
         for position in range(min(n, filled)):
             most = price * _LARGEST_NORM if position > 0 else price
-            place, before = largest(values, count), count
-            count = widened(scores[user], filled, count, values, place, most)
-            while count > before:
+            while True:
+                place, before = largest(values, count), count
+                count = widened(scores[user], filled, count, values[place] if place >= 0 else -np.inf, most)
+                if count == before:
+                    break
                 gather_lifted(vectors, rows[user], before, count, block, free)
                 left[before:count], free[before:count] = scores[user, before:count], 1.0
                 for k in range(min(position, slots)):
                     turn_away(block, before, count, basis[k], shares[k], free)
                 _weigh(left, before, count, free, price, values)
-                place, before = largest(values, count), count
-                count = widened(scores[user], filled, count, values, place, most)
             place = first_left(left) if place < 0 else place
             pick(source, target, user, place, position)
             left[place] = np.nan
