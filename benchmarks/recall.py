@@ -3,9 +3,11 @@
     pip install implicit rectools
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/recall.py                  # 100,000 users, 200,000 items
     python benchmarks/recall.py --users 20000 --items 50000 --rivals usual
+    python benchmarks/recall.py --users 20000 --items 50000 --rivals --threads 2 --writing   # wall time, files behind or between
 
 The `recall` stage: histories from the prepared parquet, interests (K=4, d=64), exact search without the seen items, greedy
-lists of 100 from pools of 200, parquet. One thread, CPU seconds of the process, medians of the runs.
+lists of 100 from pools of 200, parquet. One thread, and one behind it that writes; CPU seconds of the process, medians of
+the runs. "writing" is what other threads than the first one spend.
 
 usual: the same encoder by batches, FAISS flat for each interest, a dictionary for the merge, ComiRec's greedy loop over
 categories, on a part of the users. implicit, rectools: their batch recommendation of 100 items without the seen ones for ONE
@@ -22,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,6 +32,8 @@ import torch
 from scipy.sparse import csr_matrix
 
 from retrieval.core.logging import configure_logging
+from retrieval.core.streams import WriteBehind
+from retrieval.stages import recall
 from retrieval.stages.audience import Audience, Scope, everyone
 from retrieval.stages.build_index import load_vectors
 from retrieval.stages.pipeline import Pipeline
@@ -42,14 +47,20 @@ PARTS = {
     "encoder": ("encode.py", "_interests"),
     "search": ("search.py", "__call__"),
     "lists": ("lists.py", "build_lists"),
-    "writing": ("recall.py", "_write_part"),
 }
 
 
 def overrides(arguments: argparse.Namespace) -> list[str]:
     generated = [f"generate.users={arguments.users}", f"generate.items={arguments.items}", f"train.steps={arguments.steps}"]
     lists = [f"recall.n={N}", f"recall.pool={POOL}", f"recall.lambda={LAMBDA}", "evaluate.baselines=[]"]
-    return [*generated, *lists, "train.validate_every=100000", "machine.threads=1", "machine.device=cpu", *arguments.overrides]
+    return [
+        *generated,
+        *lists,
+        "train.validate_every=100000",
+        f"machine.threads={arguments.threads}",
+        "machine.device=cpu",
+        *arguments.overrides,
+    ]
 
 
 def cpu_seconds(call: Callable[[], object], runs: int) -> float:
@@ -63,14 +74,39 @@ def cpu_seconds(call: Callable[[], object], runs: int) -> float:
 
 def recall_once(pipeline: Pipeline, run: int) -> dict[str, float]:
     """CPU seconds of the stage and of its parts."""
-    profiler = cProfile.Profile(time.process_time)
-    start = time.process_time()
+    profiler = cProfile.Profile(time.thread_time)
+    start, own = time.process_time(), time.thread_time()
     profiler.enable()
-    # Another batch size is another artifact, so that nothing is found done already.
+    served(pipeline, run)
+    profiler.disable()
+    whole, own = time.process_time() - start, time.thread_time() - own
+    return {"whole": whole, "writing": whole - own} | parts_of(profiler)
+
+
+def served(pipeline: Pipeline, run: int) -> None:
+    """Another batch size is another artifact, so that nothing is found done already."""
     recipe = pipeline.recipe.model_copy(update={"recall": pipeline.recipe.recall.model_copy(update={"batch_users": 1024 + run})})
     Pipeline(recipe, pipeline.stages).candidates(Scope(who="all"))
-    profiler.disable()
-    return {"whole": time.process_time() - start} | parts_of(profiler)
+
+
+class WriteBetween(WriteBehind):
+    """Writes before it hands the caller the next batch."""
+
+    def submit(self, task: Callable[[], Any]) -> None:
+        task()
+
+
+def behind_or_between(pipeline: Pipeline, runs: int) -> dict[str, tuple[float, float]]:
+    """Median wall and CPU seconds of the stage, in turns."""
+    found: dict[str, list[tuple[float, float]]] = {"behind": [], "between": []}
+    for run in range(2 * runs):
+        name = list(found)[run % 2]
+        recall.WriteBehind = WriteBehind if name == "behind" else WriteBetween  # type: ignore[misc]
+        wall, cpu = time.perf_counter(), time.process_time()
+        served(pipeline, 1000 + run)
+        found[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    recall.WriteBehind = WriteBehind  # type: ignore[misc]
+    return {name: (statistics.median(w for w, _ in each), statistics.median(c for _, c in each)) for name, each in found.items()}
 
 
 def parts_of(profiler: cProfile.Profile) -> dict[str, float]:
@@ -183,19 +219,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="of training, so that the vectors are no noise")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=list(RIVALS))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--writing", action="store_true", help="compare writing behind the search with writing between batches")
     parser.add_argument("--workspace", type=Path, default=Path("workspace"))
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     configure_logging(as_json=False, level=logging.WARNING)
     pipeline = open_run(read_recipe(RECIPE, overrides(arguments)), arguments.workspace)
     vectors = np.ascontiguousarray(load_vectors(pipeline.vectors))
     users = pipeline.dataset.sequences.n_users
     _ = pipeline.index
     recall_once(pipeline, -1)
+    if arguments.writing:
+        times = behind_or_between(pipeline, arguments.runs)
+        (wall, cpu), (other_wall, other_cpu) = times["behind"], times["between"]
+        print(f"behind {wall:.2f} s, between {other_wall / wall:.2f} x that; CPU {cpu:.2f} s and {other_cpu / cpu:.2f} x", flush=True)
     runs = [recall_once(pipeline, run) for run in range(arguments.runs)]
     whole = statistics.median(run["whole"] for run in runs)
-    shares = {part: statistics.median(run[part] / run["whole"] for run in runs) for part in PARTS}
+    shares = {part: statistics.median(run[part] / run["whole"] for run in runs) for part in (*PARTS, "writing")}
     told = "  ".join(f"{part} {share:.1%}" for part, share in shares.items())
     print(f"{users} users, {len(vectors)} items: {whole:.2f} s, {whole / users * 1e6:.1f} us a user; {told}", flush=True)
     for name in arguments.rivals:

@@ -127,6 +127,18 @@ def test_seen_items_are_left_out_and_the_block_list_holds(
     assert not lists.is_empty()
 
 
+def test_exported_vectors_come_back_with_the_same_lists(retrieval, recipe: Path, workspace: Path, tmp_path: Path) -> None:
+    run = retrieval("run", recipe, "--workspace", workspace, "--json").json
+    for name, users in (("now", "all"), ("cut", "held-out")):
+        done = retrieval("embed", recipe, "--workspace", workspace, "--export", tmp_path / name, "--users", users, "--format", "npy")
+        assert done.code == 0, done.err
+    paths = f'items = "{tmp_path}/now/items", users = "{tmp_path}/now/users", held_out = "{tmp_path}/cut/users"'
+    back = retrieval("run", recipe, "--workspace", workspace, "--json", "--set", f'model={{ name = "imported", {paths} }}')
+    assert back.code == 0, back.err
+    assert back.json["metrics"] == run["metrics"]
+    assert [each["stage"] for each in back.json["stages"]][:3] == ["prepare", "import", "embed"]
+
+
 def test_explain_names_history_interests_and_reasons(retrieval, recipe: Path, workspace: Path, small_log: Path) -> None:
     user = pl.read_parquet(small_log / "interactions")["user_id"].min()
     found = retrieval("explain", recipe, "--user", user, "--workspace", workspace, "--json").json
