@@ -1,7 +1,7 @@
 """Seconds and memory of building an index, from 10^4 to 10^7 items x 64.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/index_build.py                              # 10^4, 10^5, 10^6
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/index_build.py 10000000 --codes SQ8         # 2.6 GB of vectors, mapped
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/index_build.py 10000000 --codes SQ8 --lists 1024    # 2.6 GB of vectors, mapped
 
 Each size and code runs in a process of its own, so that its peak resident memory is its own. The vectors lie in a file and are
 mapped, as build-index maps them; `beyond` is the peak less the resident memory before the build and less the vectors themselves.
@@ -64,10 +64,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--codes", nargs="+", default=["Flat", "SQ8"])
+    parser.add_argument("--lists", type=int, default=0, help="default: the power of two nearest to twice the root of the items")
     parser.add_argument("--folder", type=Path, default=None, help="where the vectors are written; default: a temporary folder")
     options = parser.parse_args()
     for items in options.items:
-        lists = 2 ** round(np.log2(2 * np.sqrt(items)))
+        lists = options.lists or 2 ** round(np.log2(2 * np.sqrt(items)))
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             write_vectors(Path(folder) / "items.npy", items)
             for factory in [f"IVF{lists},{code}" for code in options.codes]:
