@@ -34,7 +34,7 @@ class InterestTransformer(AbstractUserEncoder):
         initialise(self.blocks, settings.layers)
         self.last_norm = nn.LayerNorm(dimension)
         self.readers = nn.Linear(dimension, settings.interests, bias=False)
-        self.scale = nn.Parameter(torch.full((settings.interests, 1), 4.0))
+        self.scale = nn.Parameter(torch.full((settings.interests, 1), settings.initial_scale))
         self.shared = nn.Linear(dimension, dimension, bias=False)
         self.weights = nn.Linear(dimension, settings.interests) if self.weighted else None
         with torch.no_grad():

@@ -118,6 +118,8 @@ class InterestTransformerSettings(MultiInterestSettings):
     feed_forward_factor: int = Field(4, ge=1, le=16)
     timed: bool = True
     """Attention sees the time between events, and not their order alone. Has nothing to add where the log has only an order."""
+    initial_scale: float = Field(4.0, gt=0, allow_inf_nan=False)
+    """What the events' share of an interest is multiplied with at first; learned from there. A full softmax wants more."""
     weighted: bool = False
     """Each user has a weight for each interest, added to its scores: one with a single intent can do without the others."""
 
