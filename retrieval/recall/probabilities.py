@@ -8,8 +8,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from retrieval.core.settings import Settings
 from retrieval.recall.pools import Lists
@@ -68,13 +66,27 @@ def fit_probabilities(
     share = float(hits.mean()) if len(hits) else 0.0
     if share in (0.0, 1.0):
         return ScoreProbabilities(method="isotonic", scores=(0.0,), probabilities=(share,), popular=popular)
-    if method == "isotonic":
-        fitted = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip").fit(scores, hits.astype(np.float64))
-        knots = _thinned(fitted.X_thresholds_, fitted.y_thresholds_)
-        return ScoreProbabilities(method="isotonic", scores=knots[0], probabilities=knots[1], popular=popular)
+    return _isotonic(scores, hits, popular) if method == "isotonic" else _platt(scores, hits, popular)
+
+
+# scikit-learn takes longer to import than most verbs take to run.
+
+
+def _isotonic(scores: Float64[np.ndarray, "m"], hits: Bool[np.ndarray, "m"], popular: float) -> ScoreProbabilities:
+    from sklearn.isotonic import IsotonicRegression
+
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip").fit(scores, hits.astype(np.float64))
+    knots = _thinned(fitted.X_thresholds_, fitted.y_thresholds_)
+    return ScoreProbabilities(method="isotonic", scores=knots[0], probabilities=knots[1], popular=popular)
+
+
+def _platt(scores: Float64[np.ndarray, "m"], hits: Bool[np.ndarray, "m"], popular: float) -> ScoreProbabilities:
+    from sklearn.linear_model import LogisticRegression
+
     center, spread = float(scores.mean()), float(scores.std()) or 1.0
     line = LogisticRegression(C=np.inf).fit(((scores - center) / spread)[:, None], hits)
     slope = max(0.0, float(line.coef_[0, 0])) / spread
+    share = float(hits.mean())
     intercept = float(line.intercept_[0]) - slope * center if slope else float(np.log(share / (1 - share)))
     return ScoreProbabilities(method="platt", slope=slope, intercept=intercept, popular=popular)
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,40 @@ class Outcome:
 
 
 @pytest.fixture(scope="session")
-def retrieval() -> Callable[..., Outcome]:
-    def call(*arguments: object, **environment: object) -> Outcome:
-        names = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **{name: str(value) for name, value in environment.items()}}
-        command = [sys.executable, "-m", "retrieval", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=names, check=False, timeout=300)
-        return Outcome(done.returncode, done.stdout, done.stderr)
+def retrieval(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Outcome]]:
+    """The command line. Only variables that are read at import need a process of their own from its start."""
+    folder = tmp_path_factory.mktemp("said")
+    server = [sys.executable, str(Path(__file__).with_name("warm_command_line.py"))]
+    with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment_with({})) as warm:
 
-    return call
+        def call(*arguments: object, **environment: object) -> Outcome:
+            words, names = [str(word) for word in arguments], environment_with(environment)
+            return forked(warm, folder, words, names) if set(environment) <= {"RETRIEVAL_DATA"} else started(words, names)
+
+        yield call
+        assert warm.stdin is not None
+        warm.stdin.close()
+
+
+def environment_with(names: Mapping[str, object]) -> dict[str, str]:
+    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": python_path, **{name: str(value) for name, value in names.items()}}
+
+
+def forked(warm: "subprocess.Popen[str]", folder: Path, words: list[str], environment: dict[str, str]) -> Outcome:
+    out, err = folder / "out", folder / "err"
+    request = {"arguments": words, "environment": environment, "folder": str(ROOT), "out": str(out), "err": str(err)}
+    assert warm.stdin is not None
+    assert warm.stdout is not None
+    warm.stdin.write(json.dumps(request) + "\n")
+    warm.stdin.flush()
+    return Outcome(int(warm.stdout.readline()), out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
+
+
+def started(words: list[str], environment: dict[str, str]) -> Outcome:
+    command = [sys.executable, "-m", "retrieval", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False, timeout=300)
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")
