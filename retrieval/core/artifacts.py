@@ -23,7 +23,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from retrieval import __version__
-from retrieval.core.errors import IntegrityError, ResourceError, UsageError
+from retrieval.core.errors import ConflictError, IntegrityError, ResourceError, UsageError
+from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.resources import as_resource_error, measured
 from retrieval.core.settings import Settings, fingerprint
 from retrieval.core.staging import staging_folder
@@ -221,8 +222,13 @@ class Workspace:
         return path
 
     def drop_scratch(self, kind: str, artifact_id: str) -> None:
-        """Remove what `scratch` gave, if it is there."""
-        shutil.rmtree(self.root / _STAGING / f"{kind}-{artifact_id}", ignore_errors=True)
+        """Remove what `scratch` gave, if it is there and no process works in it."""
+        path = self.root / _STAGING / f"{kind}-{artifact_id}"
+        # One that began before the artifact was there ends, finds it, and removes this itself.
+        with contextlib.suppress(OSError, ConflictError):
+            if path.is_dir():
+                with exclusive(lock_of(path), "scratch space"):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def drop_staging(self) -> None:
         """Remove the space for work in progress where nothing is in progress: in somebody else's folder nothing is left behind."""

@@ -9,6 +9,11 @@ from pathlib import Path
 from retrieval.core.errors import ConflictError
 
 
+def lock_of(folder: Path) -> Path:
+    """The lock file of a folder: beside it, because the folder is removed while the lock is held."""
+    return folder.with_suffix(".lock")
+
+
 @contextlib.contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path`; the kernel lets go of it when the process dies, however it dies.

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact, write_text_durably
-from retrieval.core.locks import exclusive
+from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.resources import as_resource_error
 from retrieval.core.settings import Settings
 
@@ -59,10 +59,20 @@ def resumable_parts(staged: StagedArtifact, what: str) -> Iterator[ResumablePart
     Raises:
         ConflictError: another process writes the same artifact.
     """
-    scratch = staged.scratch()
-    # Beside what it locks, which is removed with the artifact's commit.
-    with exclusive(scratch.with_suffix(".lock"), what):
+    with own_scratch(staged, what) as scratch:
         yield ResumableParts(scratch, staged)
+
+
+@contextlib.contextmanager
+def own_scratch(staged: StagedArtifact, what: str) -> Iterator[Path]:
+    """The scratch directory of an artifact that is being written, for this process alone.
+
+    Raises:
+        ConflictError: another process writes the same artifact.
+    """
+    with exclusive(lock_of(staged.scratch()), what):
+        # Once more: who held the lock before may have removed it.
+        yield staged.scratch()
 
 
 def _found(folder: Path) -> PartRecord | None:

@@ -1,5 +1,6 @@
 """build-index: item vectors -> index, measured against exact search on the queries that will come."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from retrieval.core.artifacts import Artifact, StagedArtifact
 from retrieval.core.errors import IntegrityError, QualityGateError
+from retrieval.core.parts import own_scratch
 from retrieval.index.abstract import AbstractIndex
 from retrieval.index.choice.judge import Finding, Judge
 from retrieval.index.exact.index import ExactIndex
@@ -35,11 +37,19 @@ def write_index(settings: IndexSettings, vectors: Artifact, users: UserInterests
         vectors: the artifact with items.npy.
         users: interests of real users, whose lists judge the index.
         staged: gets index.faiss, what the index was chosen from, and the measured recall with the gate's verdict.
+
+    Raises:
+        ConflictError: another process builds the same index.
     """
+    with own_scratch(staged, "build-index") as scratch:
+        _write_index(settings, vectors, users, staged, scratch)
+
+
+def _write_index(settings: IndexSettings, vectors: Artifact, users: UserInterests, staged: StagedArtifact, scratch: Path) -> None:
     items = load_vectors(vectors)
     decision = decide(settings, items, users, staged) if settings.choose.target_recall else None
     built = settings if decision is None else settings.model_copy(update=decision.search)
-    index = decision.index if decision and decision.index else build_index(items, built, staged.scratch())
+    index = decision.index if decision and decision.index else build_index(items, built, scratch)
     path = staged.path("index.faiss")
     index.write(path)
     # What is measured is what is read back: a file that lost something must not pass on the strength of the original.

@@ -53,7 +53,7 @@ class Checkpoints:
         before = self._graphs()
         self._write(f"graph-{index.ntotal:012d}.faiss", _index_writer(faiss, index))
         for path in before:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def _graphs(self) -> list[Path]:
         return sorted(self._folder.glob("graph-*.faiss")) if self._folder else []

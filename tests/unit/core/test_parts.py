@@ -1,12 +1,16 @@
 """Parts that outlive their process."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from retrieval.core import parts as parts_module
 from retrieval.core.artifacts import Artifact, StagedArtifact, Workspace
 from retrieval.core.errors import ConflictError, ResourceError
-from retrieval.core.parts import resumable_parts
+from retrieval.core.locks import exclusive
+from retrieval.core.parts import own_scratch, resumable_parts
 
 
 class StoppedError(Exception):
@@ -65,6 +69,30 @@ def test_two_processes_do_not_write_the_same_parts(tmp_path: Path) -> None:
             write(workspace, ["one"])
         staged.summary["ended"] = True
     assert workspace.open("thing", "abc").summary == {"ended": True}
+
+
+def test_scratch_space_in_use_is_not_removed(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with workspace.create("thing", "abc", settings={}, inputs={}) as staged:
+        with own_scratch(staged, "the thing") as folder:
+            workspace.drop_scratch("thing", "abc")
+            assert folder.is_dir()
+        workspace.drop_scratch("thing", "abc")
+        assert not folder.exists()
+
+
+def test_scratch_space_removed_before_the_lock_was_had_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path)
+
+    @contextlib.contextmanager
+    def late(path: Path, what: str) -> Iterator[None]:
+        workspace.drop_scratch("thing", "abc")
+        with exclusive(path, what):
+            yield
+
+    monkeypatch.setattr(parts_module, "exclusive", late)
+    with workspace.create("thing", "abc", settings={}, inputs={}) as staged, own_scratch(staged, "the thing") as folder:
+        assert folder.is_dir()
 
 
 def test_a_file_system_without_links_gets_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

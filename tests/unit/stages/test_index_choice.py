@@ -1,13 +1,17 @@
 """build-index with a target: chosen once, written down, kept over a kill; an index below its gate is refused by recall."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from retrieval.core.errors import QualityGateError
+from retrieval.core.errors import ConflictError, QualityGateError
+from retrieval.index import table
+from retrieval.index.abstract import AbstractIndex
+from retrieval.stages import build_index as stage
 from retrieval.stages import index_choice
 from retrieval.stages.audience import Scope
 from retrieval.stages.pipeline import Pipeline
@@ -60,6 +64,17 @@ def test_who_comes_back_after_a_kill_builds_what_was_chosen(tmp_path: Path, monk
     index = pipeline_on(tmp_path, choose={"target_recall": 0.95, "n": 10}).index
     assert json.loads(index.file("choice.json").read_text()) == before
     assert not kept.exists()
+
+
+def test_two_processes_do_not_build_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_meanwhile(*arguments: Any) -> AbstractIndex:
+        with pytest.raises(ConflictError, match=f"build-index: process {os.getpid()} is at it"):
+            _ = pipeline_on(tmp_path, factory="IVF8,Flat").index
+        return table.build_index(*arguments)
+
+    monkeypatch.setattr(stage, "build_index", build_meanwhile)
+    assert pipeline_on(tmp_path, factory="IVF8,Flat").index.summary["count"] == 900
+    assert not list((tmp_path / "workspace/.staging").glob("index-*/"))
 
 
 @pytest.mark.parametrize(
