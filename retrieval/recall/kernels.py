@@ -104,24 +104,27 @@ def scan_users(
     catalog: tuple[Array, Array],
     out: tuple[Array, Array, Array],
 ) -> None:
-    """Fill the pools of users members[start:stop] from the whole catalog, without an index."""
+    """Fill the pools of users members[start:stop] from the open rows of the catalog, without an index.
+
+    batch: as for `merge_users`. catalog: vectors float32[N, D], open rows int64[M] ascending, the ones to look at.
+    """
     interests, valid, offsets, seen = batch
-    vectors, blocked = catalog
+    vectors, open_rows = catalog
     size = out[0].shape[1]
-    left_out = blocked.copy()
+    left_out = np.zeros(vectors.shape[0], np.bool_)
     for user in members[start:stop]:
         had = seen[offsets[user] : offsets[user + 1]]
         for item in had:
             left_out[item] = True
         scores, rows = np.full(size, -np.inf, np.float32), np.full(size, _NO_ROW, np.int64)
-        for row in range(vectors.shape[0]):
+        for row in open_rows:
             if not left_out[row]:
                 score = best_interest(vectors[row], interests[user], valid[user])[0]
                 if score > scores[0]:
                     replace_root(scores, rows, size, score, row)
         drain(scores, rows)
         for item in had:
-            left_out[item] = blocked[item]
+            left_out[item] = False
         for i in range(size):
             if rows[i] != _NO_ROW:
                 out[0][user, i] = rows[i]

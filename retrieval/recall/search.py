@@ -3,8 +3,8 @@
 Our own exact index takes the largest score over the interests before it selects: one search a user, nothing to merge.
 Any other index is searched for each interest and the hits are merged. The pool is the exact top of the catalog by
 (-score, row) whenever the index is exact: every answer carries a bound on what was left out, and the few users whose
-bound does not settle their pool (long block lists, many equal scores) are searched deeper and at last over the whole
-catalog. The same inputs give the same bytes whatever the batch, the threads and the history lengths of the others.
+bound does not settle their pool (long histories, many equal scores) are searched deeper and at last over every item
+that is not blocked. The same inputs give the same bytes whatever the batch, the threads and the history lengths of the others.
 """
 
 import numpy as np
@@ -50,6 +50,7 @@ class InterestSearch:
         if vectors.shape != (index.count, index.dimension) or self.blocked.shape != (index.count,):
             shapes = f"vectors {vectors.shape} and blocked {self.blocked.shape}"
             raise IntegrityError(f"{shapes} do not belong to the index", expected=f"{index.count} items of {index.dimension} dimensions")
+        self._open_rows: Int64[np.ndarray, m] = np.flatnonzero(~self.blocked)
         self._largest_norm = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64).max(initial=0.0)))
         self._masked = index.without(self.blocked)
         # An index that leaves out what is blocked is asked for no more than is needed.
@@ -94,7 +95,9 @@ class InterestSearch:
         return np.where(valid.any(axis=1), np.minimum(np.ceil(needed), self.index.count), 0).astype(np.int64)
 
     def _too_deep(self, m: int) -> bool:
-        return m > self.index.max_results or m > max(self.index.count // _LARGEST_SHARE, self.n * _DEEPER)
+        # Where a filter leaves few items, looking at each costs less than any search, and settles every pool.
+        few_are_open = len(self._open_rows) <= max(self.n * _DEEPER, m)
+        return few_are_open or m > self.index.max_results or m > max(self.index.count // _LARGEST_SHARE, self.n * _DEEPER)
 
     def _fill(self, members: Int64[np.ndarray, "g"], m: int, batch: tuple[np.ndarray, ...], pools: Pools) -> Int64[np.ndarray, "g"]:
         """Fill the members' pools from m hits an interest; the hits to ask for next, 0 where the pool is settled."""
@@ -126,4 +129,4 @@ class InterestSearch:
 
     def _scan(self, members: Int64[np.ndarray, "g"], batch: tuple[np.ndarray, ...], pools: Pools) -> None:
         out = (pools.rows, pools.scores, pools.interest)
-        over_chunks(scan_users, len(members), self.threads, members, batch, (self.vectors, self.blocked), out)
+        over_chunks(scan_users, len(members), self.threads, members, batch, (self.vectors, self._open_rows), out)

@@ -12,6 +12,7 @@ from retrieval.index.kernels import dot
 from retrieval.index.pools import Pools, Seen
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import build_index
+from retrieval.recall.kernels import scan_users
 from retrieval.recall.search import InterestSearch
 
 CPU = IndexSettings(device="cpu", threads=1)
@@ -129,6 +130,22 @@ def test_a_long_block_list_leaves_full_exact_lists() -> None:
         for user in range(30):
             rows = pools.rows[user][pools.rows[user] >= 0].tolist()
             assert rows == brute(vectors, interests[user], valid[user], np.flatnonzero(blocked), 30)
+
+
+@pytest.mark.parametrize("left", [7, 100])
+def test_where_a_filter_leaves_few_items_those_are_looked_at_and_nothing_else(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    vectors, interests, valid = random_case()
+    open_rows = np.sort(np.random.default_rng(9).choice(3000, left, replace=False))
+    blocked = np.ones(3000, dtype=bool)
+    blocked[open_rows] = False
+    looked_at, index = [], SpiedIndex(vectors)
+    monkeypatch.setattr("retrieval.recall.search.scan_users", lambda *given: looked_at.append(given[-2][1]) or scan_users(*given))
+    pools = InterestSearch(index, vectors, 30, blocked=blocked)(interests, valid, seen_of([open_rows[:3]] * 30))
+    assert not index.asked
+    assert [each.tolist() for each in looked_at] == [open_rows.tolist()]
+    for user in range(30):
+        without = np.union1d(np.flatnonzero(blocked), open_rows[:3])
+        assert pools.rows[user][pools.rows[user] >= 0].tolist() == brute(vectors, interests[user], valid[user], without, 30)
 
 
 @pytest.mark.parametrize("factory", ["exact", "Flat"])
