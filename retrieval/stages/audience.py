@@ -29,17 +29,19 @@ class Audience:
     at_the_cut: bool = False
     """Whether they are seen as they looked before their hidden targets."""
 
+    def of(self, places: Rows | slice) -> "Audience":
+        """The users at some places, in that order."""
+        return Audience(self.users[places], self.visible[places], self.parts[places], self.at_the_cut)
+
     def pieces(self, size: int) -> Iterator["Audience"]:
         """The same users in order, `size` at a time."""
         for first in range(0, len(self.users), size):
-            part = slice(first, first + size)
-            yield Audience(self.users[part], self.visible[part], self.parts[part], self.at_the_cut)
+            yield self.of(slice(first, first + size))
 
     def share(self, number: int, of: int, batch: int) -> "Audience":
         """Share `number` (from 1) of so many: users side by side, whole batches, all shares together everyone once."""
         batches = -(-len(self.users) // batch)
-        part = slice(batches * (number - 1) // of * batch, batches * number // of * batch)
-        return Audience(self.users[part], self.visible[part], self.parts[part], self.at_the_cut)
+        return self.of(slice(batches * (number - 1) // of * batch, batches * number // of * batch))
 
 
 def everyone(dataset: Dataset) -> Audience:

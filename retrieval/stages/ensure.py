@@ -16,7 +16,7 @@ FORMATS = {
     "model": 1,
     "vectors": 1,
     "export": 1,
-    "index": 1,
+    "index": 2,
     "calibration": 1,
     "candidates": 1,
     "measurements": 1,

@@ -9,6 +9,7 @@ import numpy as np
 
 from retrieval.core.artifacts import Artifact, StagedArtifact
 from retrieval.core.errors import UsageError
+from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
 from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
@@ -211,11 +212,13 @@ class Pipeline:
         return self.stages.workspace.open("index", index_id)
 
     def _some_users(self, count: int) -> UserInterests:
-        """The interests of some held-out users, or of any where nobody is held out: the queries that an index is judged by."""
+        """The interests of held-out users drawn at random, or of any where nobody is held out: the queries that an index is judged by."""
         audience = held_out(self.dataset)
         audience = audience if len(audience.users) and self.users.answers_for(audience) else everyone(self.dataset)
+        # Not the first rows: ids follow the time of registration, and the oldest customers are not like the others.
+        order = np.random.default_rng(derive_seed("index", "users")).permutation(len(audience.users))
         found: list[UserInterests] = []
-        for batch in self.users.batches(audience, count):
+        for batch in self.users.batches(audience.of(order), count):
             known = batch.valid.any(axis=1)
             found.append(UserInterests(batch.vectors[known], batch.valid[known]))
             if sum(len(each.valid) for each in found) >= count:

@@ -13,7 +13,7 @@ from retrieval.index import table
 from retrieval.index.abstract import AbstractIndex
 from retrieval.stages import build_index as stage
 from retrieval.stages import index_choice
-from retrieval.stages.audience import Scope
+from retrieval.stages.audience import Scope, held_out
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
@@ -46,6 +46,18 @@ def test_a_choice_is_in_the_manifest_and_beside_the_index(tmp_path: Path) -> Non
     assert [point["verdict"] for point in record["points"]] == ["chosen"]
     assert index.summary["search"]["factory"] == "exact"
     assert pipeline.candidates(Scope(who="all")).summary["users_with_a_list"] == 300
+
+
+def test_users_who_judge_are_drawn_from_all_and_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, asked = pipeline_on(tmp_path), []
+    batch = type(pipeline.users)._batch
+    monkeypatch.setattr(type(pipeline.users), "_batch", lambda self, users: asked.append(users) or batch(self, users))
+    found = [pipeline._some_users(20) for _ in range(2)]
+    drawn = asked[0].users.tolist()
+    assert min(drawn) < 100 < 200 < max(drawn)
+    assert asked[0].visible.tolist() == held_out(pipeline.dataset).visible[drawn].tolist()
+    assert found[0].vectors.shape[0] == 20
+    assert found[0].vectors.tobytes() == found[1].vectors.tobytes()
 
 
 def test_limits_are_part_of_the_identity(tmp_path: Path) -> None:
