@@ -71,11 +71,15 @@ class Checkpoints:
             return
         # Several processes may write the same block.
         staged = path.with_name(f".{name}.{os.getpid()}")
-        with staged.open("wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        staged.replace(path)
+        try:
+            with staged.open("wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            staged.replace(path)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
 
 
 def _index_writer(faiss: Any, index: Any) -> Callable[[BinaryIO], object]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from retrieval.core.errors import UsageError
-from retrieval.index.faiss import filling
+from retrieval.index.faiss import checkpoints, filling
 from retrieval.index.faiss.build import assign_shard, build_faiss, make_coarse
 from retrieval.index.settings import IndexSettings
 
@@ -72,6 +72,16 @@ def test_what_is_kept_is_not_done_again(tmp_path, monkeypatch):
 def test_of_a_graph_only_the_newest_state_is_kept(tmp_path):
     build_faiss(VECTORS, settings_for("HNSW8"), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph-000000002500.faiss", "trained.faiss"]
+
+
+def test_a_checkpoint_that_did_not_fit_on_the_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        build_faiss(VECTORS, settings_for("IVF8,SQ8"), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_shards_by_others_give_the_same_index(tmp_path, monkeypatch):
