@@ -72,7 +72,7 @@ def _is_numpy(path: Path) -> bool:
 
 def _read_exact(path: Path, settings: IndexSettings) -> ExactIndex:
     try:
-        vectors = np.load(path, allow_pickle=False)
+        vectors = np.load(path, mmap_mode="r" if settings.mmap else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise IntegrityError(f"is no readable matrix: {error}", where=path, remedy="build the index again") from None
     if vectors.dtype != np.float32 or vectors.ndim != 2:

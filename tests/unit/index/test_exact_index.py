@@ -66,6 +66,15 @@ def test_a_memory_map_is_searched_without_a_copy(tmp_path):
     assert np.array_equal(index.search(mapped[:3], 5).rows, brute_force(np.array(mapped), np.array(mapped[:3]), 5)[0])
 
 
+@pytest.mark.parametrize("mmap", [True, False])
+def test_a_written_index_stays_in_its_file_where_the_settings_say_so(mmap, tmp_path):
+    vectors = whole_numbers(0, 50, 4, 5)
+    ExactIndex(vectors, SETTINGS).write(tmp_path / "index")
+    index = read_index(tmp_path / "index", SETTINGS.model_copy(update={"mmap": mmap}), count=50, dimension=4)
+    assert isinstance(index.vectors.base, np.memmap) == mmap
+    assert np.array_equal(index.search(vectors[:3], 5).rows, brute_force(vectors, vectors[:3], 5)[0])
+
+
 def test_scores_past_float32_are_refused():
     with pytest.raises(IntegrityError, match="queries overflow"):
         ExactIndex(np.full((3, 2), 1e30, np.float32), SETTINGS).search(np.full((1, 2), 1e10, np.float32), 1)
