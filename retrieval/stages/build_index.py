@@ -102,7 +102,9 @@ def require_gate(index: Artifact) -> None:
         else f"the index finds {gate['recall']:.4f} of the exact result",
         where=f"{gate['setting']} of {index.path}",
         expected=f"at least {gate['wanted']:g}",
-        remedy="allow more memory or latency, or ask for less" if chosen else "raise nprobe or ef_search, or use factory = 'exact'",
+        remedy=f"allow more memory or latency, ask for less, or delete {index.path} to measure again"
+        if chosen
+        else "raise nprobe or ef_search, or use factory = 'exact'",
     )
 
 

@@ -102,6 +102,7 @@ def test_an_index_below_its_gate_is_kept_and_refused(settings: dict[str, Any], w
         _ = pipeline.index
     assert "\n" not in str(built.value)
     (path,) = list((tmp_path / "workspace/index").iterdir())
+    assert (f"or delete {path} to measure again" in str(built.value)) == ("choose" in where)
     with pytest.raises(QualityGateError, match=where):
         _ = pipeline_on(tmp_path, **settings).index
     other = pipeline_on(tmp_path)
