@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 from retrieval.index.choice.settings import ChoiceSettings
@@ -42,3 +42,9 @@ class IndexSettings(Settings):
     threads: int = Field(default=0, ge=0)
     block_mb: int = Field(default=1, ge=1)
     engine: Literal["auto", "amx", "avx512-bf16", "float32", "torch", "numpy", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _engine_runs_on_the_device(self) -> "IndexSettings":
+        if self.engine != "auto" and self.device != "auto" and (self.engine == "cuda") != (self.device == "gpu"):
+            raise ValueError(f"engine = '{self.engine}' does not run on device = '{self.device}'; expected one of them to be 'auto'")
+        return self

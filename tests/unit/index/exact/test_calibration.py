@@ -4,6 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from retrieval.core.errors import ResourceError
 from retrieval.index.exact import calibration
@@ -24,6 +25,13 @@ def index_with(**settings) -> ExactIndex:
 
 def test_the_settings_know_every_engine():
     assert set(get_args(IndexSettings.model_fields["engine"].annotation)) == {"auto", *ENGINES}
+
+
+@pytest.mark.parametrize(("device", "engine"), [("gpu", "amx"), ("gpu", "numpy"), ("cpu", "cuda")])
+def test_a_device_and_an_engine_of_another_are_refused(device, engine):
+    with pytest.raises(ValidationError, match=f"engine = '{engine}' does not run on device = '{device}'"):
+        IndexSettings(device=device, engine=engine)
+    assert IndexSettings(device=device, engine="cuda" if device == "gpu" else "amx").device == device
 
 
 def test_a_large_index_gets_the_engine_that_searched_fastest(monkeypatch):
