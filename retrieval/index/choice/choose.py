@@ -17,10 +17,11 @@ from retrieval.index.choice.front import Point
 from retrieval.index.choice.judge import Judge, MakeSearch, UserSearch, finding_of
 from retrieval.index.choice.lists import Depths, depths_of
 from retrieval.index.choice.prices import Code, Prices, codes_for
+from retrieval.index.exact.cuda import CudaEngine
 from retrieval.index.exact.index import ExactIndex
 from retrieval.index.faiss.build import Coarse, build_faiss, make_coarse
 from retrieval.index.faiss.index import FaissIndex
-from retrieval.index.faiss.library import gpu_count
+from retrieval.index.faiss.library import faiss_fault, gpu_count
 from retrieval.index.settings import IndexSettings
 
 _log = get_logger("index")
@@ -77,11 +78,14 @@ def choose(
     Raises:
         UsageError: no user has an interest.
         ResourceError: nothing fits the memory.
+
+    Without FAISS exact search is the only candidate.
     """
     chooser = _Chooser(vectors, users, settings, make_search)
     chooser.try_exact()
-    chooser.climb()
-    chooser.try_graph()
+    if chooser.has_faiss:
+        chooser.climb()
+        chooser.try_graph()
     return chooser.choice()
 
 
@@ -92,7 +96,13 @@ class _Chooser:
         self.vectors, self.settings, self.wanted, self.make_search = vectors, settings, settings.choose, make_search
         self.exact = ExactIndex(vectors, settings.model_copy(update={"factory": "exact"}))
         self.judge = Judge(self.exact, *users, self.wanted.n)
-        self.clock = Clock(on_gpu=settings.device != "cpu" and gpu_count() > 0)
+        fault = faiss_fault()
+        if fault:
+            _log.warning("exact search is the only candidate", because=fault)
+        self.has_faiss = not fault
+        self.clock = Clock(
+            on_gpu=isinstance(self.exact.engine, CudaEngine) or (self.has_faiss and settings.device != "cpu" and gpu_count() > 0)
+        )
         self.prices = Prices(vectors, self.judge, make_search, settings, self.clock)
         self.diagnostics = diagnose(self.exact)
         self.points: list[Point] = []
@@ -201,7 +211,7 @@ class _Chooser:
                 f"no index fits {self.wanted.max_memory / 1e6:.0f} MB",
                 where="index.choose.max_memory",
                 expected=f"at least {least / 1e6:.0f} MB",
-                remedy="allow more memory or train fewer dimensions",
+                remedy=f"allow more memory, {'' if self.has_faiss else 'install FAISS, '}or train fewer dimensions",
             )
         held, final = self.best is not None, replace(chosen.point, verdict="chosen") if self.best else chosen.point
         points = tuple(final if point is chosen.point else point for point in self.points)

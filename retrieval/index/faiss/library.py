@@ -53,6 +53,15 @@ def faiss_library() -> Any:
     return faiss
 
 
+def faiss_fault() -> str:
+    """Why FAISS cannot be used, empty where it can."""
+    try:
+        faiss_library()
+    except ResourceError as error:
+        return str(error)
+    return ""
+
+
 @cache
 def installed_packages() -> tuple[str, ...]:
     """The installed distributions that provide the module `faiss`, in order of name."""

@@ -1,5 +1,7 @@
 """A choice on planted data: exact where it wins, lists where memory forbids exact, and nothing that breaks a limit."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from retrieval.core.errors import ResourceError
 from retrieval.index.choice import choose as module
 from retrieval.index.choice.choose import Choice, choose
 from retrieval.index.choice.settings import ChoiceSettings
+from retrieval.index.faiss.library import faiss_library
 from retrieval.index.settings import IndexSettings
 from retrieval.stages.index_choice import make_search
 
@@ -17,9 +20,9 @@ INTERESTS = (CENTRES[random.integers(0, 40, (80, 2))] + 0.3 * random.normal(size
 USERS = (INTERESTS, np.ones((80, 2), dtype=bool))
 
 
-def chosen(vectors: np.ndarray = VECTORS, **limits) -> Choice:
+def chosen(vectors: np.ndarray = VECTORS, device: str = "cpu", **limits) -> Choice:
     limits = ChoiceSettings(**{"target_recall": 0.9, "n": 10, **limits})
-    return choose(vectors, USERS, IndexSettings(device="cpu", threads=1, choose=limits), make_search(10, 1))
+    return choose(vectors, USERS, IndexSettings(device=device, threads=1, choose=limits), make_search(10, 1))
 
 
 def test_without_limits_the_cheapest_that_holds_is_chosen():
@@ -88,3 +91,24 @@ def test_small_catalogs_are_searched_exactly():
     choice = chosen(VECTORS[:300])
     assert choice.settings.factory == "exact"
     assert len(choice.points) == 1
+
+
+@pytest.fixture
+def _without_faiss(monkeypatch):
+    faiss_library.cache_clear()
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    yield
+    faiss_library.cache_clear()
+
+
+@pytest.mark.usefixtures("_without_faiss")
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_without_faiss_exact_search_is_chosen(device):
+    choice = chosen(device=device)
+    assert (choice.settings.factory, choice.held, len(choice.points)) == ("exact", True, 1)
+
+
+@pytest.mark.usefixtures("_without_faiss")
+def test_without_faiss_a_memory_that_exact_search_exceeds_says_what_is_missing():
+    with pytest.raises(ResourceError, match=r"no index fits 0 MB.*install FAISS"):
+        chosen(max_memory=6000 * 30)
