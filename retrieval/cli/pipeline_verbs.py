@@ -99,9 +99,13 @@ def build_index(
     """
     limits = {"target_recall": target_recall, "max_memory": max_memory, "max_latency": max_latency}
     chosen = [f"index.choose.{name}={value}" for name, value in limits.items() if value is not None]
-    if chosen and target_recall is None:
-        raise UsageError("--max-memory and --max-latency limit a choice", remedy="add --target-recall .95")
-    _stage(recipe, workspace, [*(overrides or ()), *chosen], as_json, lambda pipeline: pipeline.index)
+
+    def make(pipeline: "Pipeline") -> "Artifact":
+        if chosen and not pipeline.recipe.index.choose.target_recall:
+            raise UsageError("--max-memory and --max-latency limit a choice", remedy="add --target-recall .95")
+        return pipeline.index
+
+    _stage(recipe, workspace, [*(overrides or ()), *chosen], as_json, make)
 
 
 def recall(

@@ -7,10 +7,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
-from retrieval.core.errors import ConflictError, QualityGateError
+from retrieval.cli.main import app
+from retrieval.core.artifacts import Artifact
+from retrieval.core.errors import ConflictError, QualityGateError, UsageError
 from retrieval.index import table
 from retrieval.index.abstract import AbstractIndex
+from retrieval.index.settings import IndexSettings
 from retrieval.stages import build_index as stage
 from retrieval.stages import index_choice
 from retrieval.stages.audience import Scope, held_out
@@ -108,3 +112,21 @@ def test_an_index_below_its_gate_is_kept_and_refused(settings: dict[str, Any], w
     other = pipeline_on(tmp_path)
     with pytest.raises(QualityGateError, match="of the exact result"):
         other.candidates(Scope(who="all"), other.other_index(path.name))
+
+
+def test_limits_go_with_a_target_of_the_recipe_and_with_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[IndexSettings] = []
+
+    def index(pipeline: Pipeline) -> Artifact:
+        asked.append(pipeline.recipe.index)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "index", property(index))
+    command = ["build-index", "pipelines/sample.toml", "-w", str(tmp_path), "--max-memory", "2GB"]
+    found = CliRunner().invoke(app, command)
+    assert isinstance(found.exception, UsageError)
+    assert "add --target-recall" in str(found.exception)
+    assert not asked
+    CliRunner().invoke(app, [*command, "--set", "index.choose.target_recall=0.9"])
+    CliRunner().invoke(app, [*command, "--target-recall", "0.8"])
+    assert [(each.choose.target_recall, each.choose.max_memory) for each in asked] == [(0.9, 2e9), (0.8, 2e9)]
