@@ -29,32 +29,37 @@ def index_settings(recipe: Recipe) -> IndexSettings:
     return recipe.index.model_copy(update={"threads": recipe.index.threads or recipe.machine.threads})
 
 
-def write_index(settings: IndexSettings, vectors: Artifact, users: UserInterests, staged: StagedArtifact) -> None:
+def write_index(
+    settings: IndexSettings, vectors: Artifact, users: UserInterests, blocked: NDArray[np.bool_], staged: StagedArtifact
+) -> None:
     """Choose or take the kind of index, build, write, read back and measure; a build that was killed goes on where it was.
 
     Args:
         settings: of the index.
         vectors: the artifact with items.npy.
         users: interests of real users, whose lists judge the index.
+        blocked: bool [N], items in the index that recall never gives, whatever is filtered.
         staged: gets index.faiss, what the index was chosen from, and the measured recall with the gate's verdict.
 
     Raises:
         ConflictError: another process builds the same index.
     """
     with own_scratch(staged, "build-index") as scratch:
-        _write_index(settings, vectors, users, staged, scratch)
+        _write_index(settings, vectors, users, blocked, staged, scratch)
 
 
-def _write_index(settings: IndexSettings, vectors: Artifact, users: UserInterests, staged: StagedArtifact, scratch: Path) -> None:
+def _write_index(
+    settings: IndexSettings, vectors: Artifact, users: UserInterests, blocked: NDArray[np.bool_], staged: StagedArtifact, scratch: Path
+) -> None:
     items = load_vectors(vectors)
-    decision = decide(settings, items, users, staged) if settings.choose.target_recall else None
+    decision = decide(settings, items, users, blocked, staged) if settings.choose.target_recall else None
     built = settings if decision is None else settings.model_copy(update=decision.search)
     index = decision.index if decision and decision.index else build_index(items, built, scratch)
     path = staged.path("index.faiss")
     index.write(path)
     # What is measured is what is read back: a file that lost something must not pass on the strength of the original.
     written = read_index(path, built, count=len(items), dimension=items.shape[1])
-    finding = _finding(written, items, users, settings)
+    finding = _finding(written, items, users, settings, blocked)
     staged.summary |= {
         "factory": built.factory,
         "metric": "inner product",
@@ -71,12 +76,14 @@ def _write_index(settings: IndexSettings, vectors: Artifact, users: UserInterest
     }
 
 
-def _finding(index: AbstractIndex, items: NDArray[np.float32], users: UserInterests, settings: IndexSettings) -> Finding:
+def _finding(
+    index: AbstractIndex, items: NDArray[np.float32], users: UserInterests, settings: IndexSettings, blocked: NDArray[np.bool_]
+) -> Finding:
     if index.is_exact:
         return Finding(1.0, 1.0)
     n = settings.choose.n
-    judge = Judge(ExactIndex(items, settings), users.vectors, users.valid, n)
-    return judge.finding(make_search(n, settings.threads)(index, items))
+    judge = Judge(ExactIndex(items, settings), users.vectors, users.valid, n, blocked)
+    return judge.finding(make_search(n, settings.threads)(index, items, blocked))
 
 
 def _gate(settings: IndexSettings, finding: Finding, decision: Decision | None) -> dict[str, Any]:

@@ -34,10 +34,10 @@ class Decision:
 
 
 def make_search(n: int, threads: int) -> MakeSearch:
-    """Searches of n items a user as recall makes them, over any index; nothing is seen or blocked."""
+    """Searches of n items a user as recall makes them, over any index; nothing is seen."""
 
-    def make(index: AbstractIndex, vectors: NDArray[np.float32]) -> UserSearch:
-        search = InterestSearch(index, vectors, n, threads=threads)
+    def make(index: AbstractIndex, vectors: NDArray[np.float32], blocked: NDArray[np.bool_] | None = None) -> UserSearch:
+        search = InterestSearch(index, vectors, n, blocked=blocked, threads=threads)
 
         def users(interests: NDArray[np.float32], valid: NDArray[np.bool_]) -> Pools:
             return search(interests, valid, Seen.nothing(len(interests)))
@@ -47,10 +47,14 @@ def make_search(n: int, threads: int) -> MakeSearch:
     return make
 
 
-def decide(settings: IndexSettings, items: NDArray[np.float32], users: UserInterests, staged: StagedArtifact) -> Decision:
+def decide(
+    settings: IndexSettings, items: NDArray[np.float32], users: UserInterests, blocked: NDArray[np.bool_], staged: StagedArtifact
+) -> Decision:
     """Choose an index, or read what was chosen before the process was killed; write choice.json, front.csv, .md and .svg.
 
     Timings differ from run to run, so a choice is made once: who comes back builds what was chosen, to the same bytes.
+
+    blocked: bool [N], items that no list will hold.
 
     Raises:
         ResourceError: nothing fits the memory. UsageError: no user has an interest.
@@ -59,7 +63,7 @@ def decide(settings: IndexSettings, items: NDArray[np.float32], users: UserInter
     index: AbstractIndex | None = None
     if not kept.is_file():
         judged_by = make_search(settings.choose.n, settings.threads)
-        choice = choose(np.asarray(items), (users.vectors, users.valid), settings, judged_by)
+        choice = choose(np.asarray(items), (users.vectors, users.valid), settings, judged_by, blocked)
         replace_text(kept, json.dumps(_record(choice, settings)))
         index = choice.index
     record = json.loads(kept.read_text(encoding="utf-8"))

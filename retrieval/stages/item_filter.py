@@ -57,9 +57,7 @@ def item_mask(recipe: Recipe, dataset: Dataset, vectors: Artifact, *, at_the_cut
         DataContractError: a file is damaged, or no item is left.
     """
     settings, catalog = recipe.recall.filter, dataset.catalog
-    rules = {"without_vector": _without_vector(vectors)}
-    if recipe.split.protocol == "global-time" and not recipe.split.cold_items:
-        rules["without_training_event"] = catalog.events == 0
+    rules = _unknown_to_the_model(recipe, dataset, vectors)
     if settings.block:
         rules["block"] = _listed(settings.block, "block", catalog)
     if settings.allow:
@@ -67,6 +65,20 @@ def item_mask(recipe: Recipe, dataset: Dataset, vectors: Artifact, *, at_the_cut
     for name, each in settings.where.items():
         rules[f"where.{name}"] = ~_passes(name, each, dataset, at_the_cut=at_the_cut)
     return _combined(rules)
+
+
+def never_given(recipe: Recipe, dataset: Dataset, vectors: Artifact) -> Mask:
+    """Items that no list of the model can hold, whatever the recipe filters."""
+    rules = _unknown_to_the_model(recipe, dataset, vectors)
+    blocked: Mask = np.logical_or.reduce(list(rules.values()))
+    return blocked
+
+
+def _unknown_to_the_model(recipe: Recipe, dataset: Dataset, vectors: Artifact) -> dict[str, Mask]:
+    rules = {"without_vector": _without_vector(vectors)}
+    if recipe.split.protocol == "global-time" and not recipe.split.cold_items:
+        rules["without_training_event"] = dataset.catalog.events == 0
+    return rules
 
 
 def _combined(rules: Mapping[str, Mask]) -> ItemMask:

@@ -23,6 +23,7 @@ from retrieval.stages.encode import EncodedHistories
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.export import Exported, ExportSettings, export_identity, write_export
 from retrieval.stages.import_vectors import ImportedVectors, import_inputs, write_imported, write_item_vectors
+from retrieval.stages.item_filter import never_given
 from retrieval.stages.join import join_shards
 from retrieval.stages.recipe import Recipe, baseline_recipes
 from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests
@@ -189,7 +190,8 @@ class Pipeline:
     def _write_index(self, staged: StagedArtifact) -> None:
         settings = build_index.index_settings(self.recipe)
         users = settings.choose.users if settings.choose.target_recall else _INDEX_USERS
-        build_index.write_index(settings, self.vectors, self._some_users(users), staged)
+        blocked = never_given(self.recipe, self.dataset, self.vectors)
+        build_index.write_index(settings, self.vectors, self._some_users(users), blocked, staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
         calibration = self.calibration(index)

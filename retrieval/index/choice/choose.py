@@ -66,6 +66,7 @@ def choose(
     users: tuple[Float32[np.ndarray, "u k d"], Bool[np.ndarray, "u k"]],
     settings: IndexSettings,
     make_search: MakeSearch,
+    blocked: Bool[np.ndarray, "n"] | None = None,
 ) -> Choice:
     """The cheapest index that holds `settings.choose.target_recall` within its limits, in core-seconds a user.
 
@@ -74,6 +75,7 @@ def choose(
         users: interests and which of them are valid, of users like those to come.
         settings: `choose` says what is wanted, the rest how indexes are searched and built.
         make_search: what makes lists from an index.
+        blocked: items that no list will hold.
 
     Raises:
         UsageError: no user has an interest.
@@ -81,7 +83,7 @@ def choose(
 
     Without FAISS exact search is the only candidate.
     """
-    chooser = _Chooser(vectors, users, settings, make_search)
+    chooser = _Chooser(vectors, users, settings, make_search, blocked)
     chooser.try_exact()
     if chooser.has_faiss:
         chooser.climb()
@@ -91,11 +93,16 @@ def choose(
 
 class _Chooser:
     def __init__(
-        self, vectors: Float32[np.ndarray, "n d"], users: tuple[np.ndarray, np.ndarray], settings: IndexSettings, make_search: MakeSearch
+        self,
+        vectors: Float32[np.ndarray, "n d"],
+        users: tuple[np.ndarray, np.ndarray],
+        settings: IndexSettings,
+        make_search: MakeSearch,
+        blocked: Bool[np.ndarray, "n"] | None,
     ) -> None:
-        self.vectors, self.settings, self.wanted, self.make_search = vectors, settings, settings.choose, make_search
+        self.vectors, self.settings, self.wanted, self.make_search, self.blocked = vectors, settings, settings.choose, make_search, blocked
         self.exact = ExactIndex(vectors, settings.model_copy(update={"factory": "exact"}))
-        self.judge = Judge(self.exact, *users, self.wanted.n)
+        self.judge = Judge(self.exact, *users, self.wanted.n, blocked)
         fault = faiss_fault()
         if fault:
             _log.warning("exact search is the only candidate", because=fault)
@@ -278,7 +285,7 @@ class _Chooser:
         return self.settings.model_copy(update={"factory": factory, **changes})
 
     def _search(self, index: AbstractIndex) -> UserSearch:
-        return self.make_search(index, self.vectors)
+        return self.make_search(index, self.vectors, self.blocked)
 
 
 def first_that_holds(holds: Callable[[int], bool], low: int, high: int) -> int | None:

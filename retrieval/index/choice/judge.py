@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -13,10 +14,17 @@ from retrieval.index.exact.index import ExactIndex
 from retrieval.index.pools import Pools, Seen
 
 UserSearch = Callable[[Float32[np.ndarray, "b k d"], Bool[np.ndarray, "b k"]], Pools]
-MakeSearch = Callable[[AbstractIndex, Float32[np.ndarray, "n d"]], UserSearch]
-"""How users are searched for in an index over vectors: whatever makes the lists, so that what is judged is what is served."""
 _ROUNDING = 1e-5
 _RESAMPLES = 2000
+
+
+class MakeSearch(Protocol):
+    """How users are searched for in an index over vectors: whatever makes the lists, so that what is judged is what is served."""
+
+    def __call__(
+        self, index: AbstractIndex, vectors: Float32[np.ndarray, "n d"], blocked: Bool[np.ndarray, "n"] | None = None
+    ) -> UserSearch:
+        """A search that gives nobody a blocked item."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +46,28 @@ class Judge:
         interests: float32[U, K, D] of users like those to come.
         valid: bool[U, K]; users without an interest are left out.
         n: length of a list.
+        blocked: bool[N], items that no list will hold: finding them is no merit.
 
     Raises:
-        UsageError: no user has an interest.
+        UsageError: no user has an interest, or no item is left.
     """
 
-    def __init__(self, exact: ExactIndex, interests: Float32[np.ndarray, "u k d"], valid: Bool[np.ndarray, "u k"], n: int) -> None:
+    def __init__(
+        self,
+        exact: ExactIndex,
+        interests: Float32[np.ndarray, "u k d"],
+        valid: Bool[np.ndarray, "u k"],
+        n: int,
+        blocked: Bool[np.ndarray, "n"] | None = None,
+    ) -> None:
         known = valid.any(axis=1)
         if not known.any():
             raise UsageError("no users to measure the index by", where="index", expected="at least one with an interest")
-        self.interests, self.valid, self.n = interests[known], valid[known], min(n, exact.count)
-        search = exact.search_users(np.zeros(exact.count, dtype=bool), exact.settings.threads)
+        blocked = np.zeros(exact.count, dtype=bool) if blocked is None else blocked
+        if blocked.all():
+            raise UsageError("no item to measure the index by", where="index", expected="at least one that lists may hold")
+        self.interests, self.valid, self.n = interests[known], valid[known], min(n, int((~blocked).sum()))
+        search = exact.search_users(blocked, exact.settings.threads)
         truth = search(self.interests.astype(np.float64), self.valid, Seen.nothing(len(self.interests)), self.n)
         self.rows: Int64[np.ndarray, "u n"] = truth.rows
         self._floor = truth.scores[:, -1:] - _ROUNDING * np.abs(truth.scores).max(axis=1, keepdims=True)

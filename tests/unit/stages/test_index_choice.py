@@ -3,8 +3,10 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -14,10 +16,13 @@ from retrieval.core.artifacts import Artifact
 from retrieval.core.errors import ConflictError, QualityGateError, UsageError
 from retrieval.index import table
 from retrieval.index.abstract import AbstractIndex
+from retrieval.index.choice import choose as choose_module
 from retrieval.index.settings import IndexSettings
+from retrieval.recall.search import InterestSearch
 from retrieval.stages import build_index as stage
 from retrieval.stages import index_choice
 from retrieval.stages.audience import Scope, held_out
+from retrieval.stages.item_filter import never_given
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
@@ -62,6 +67,33 @@ def test_users_who_judge_are_drawn_from_all_and_the_same_each_time(tmp_path: Pat
     assert asked[0].visible.tolist() == held_out(pipeline.dataset).visible[drawn].tolist()
     assert found[0].vectors.shape[0] == 20
     assert found[0].vectors.tobytes() == found[1].vectors.tobytes()
+
+
+@pytest.mark.parametrize("choose", [{"n": 10}, {"n": 10, "target_recall": 0.5}])
+def test_items_that_recall_never_gives_judge_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choose: dict[str, Any]) -> None:
+    blocked, judges = np.arange(900) % 3 == 0, []
+    monkeypatch.setattr("retrieval.stages.pipeline.never_given", lambda *_: blocked)
+    for module in (stage, choose_module):
+        judge = module.Judge
+        monkeypatch.setattr(module, "Judge", lambda *given, judge=judge: judges.append(judge(*given)) or judges[-1])
+    searched = []
+    monkeypatch.setattr(index_choice, "InterestSearch", lambda *given, **named: searched.append(named) or InterestSearch(*given, **named))
+    _ = pipeline_on(tmp_path, factory="IVF8,Flat", nprobe=8, choose=choose).index
+    assert judges
+    assert searched
+    assert not any(blocked[judge.rows].any() for judge in judges)
+    assert all(named["blocked"] is blocked for named in searched)
+
+
+def test_items_without_a_training_event_are_never_given(tmp_path: Path) -> None:
+    pipeline = pipeline_on(tmp_path)
+    nothing = never_given(pipeline.recipe, pipeline.dataset, pipeline.vectors)
+    assert not nothing.any()
+    later = pipeline.recipe.model_copy(update={"split": pipeline.recipe.split.model_copy(update={"protocol": "global-time"})})
+    events = pipeline.dataset.catalog.events.copy()
+    events[[3, 5]] = 0
+    dataset = SimpleNamespace(catalog=SimpleNamespace(events=events))
+    assert np.flatnonzero(never_given(later, dataset, pipeline.vectors)).tolist() == [3, 5]
 
 
 def test_limits_are_part_of_the_identity(tmp_path: Path) -> None:

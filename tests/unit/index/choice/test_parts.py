@@ -64,6 +64,17 @@ def test_the_truth_is_the_largest_score_over_valid_interests_and_strangers_are_l
     assert found.finding(answers(found.rows)).recall == 1.0
 
 
+def test_items_that_nobody_gets_are_not_in_the_exact_lists():
+    blocked = np.zeros(len(VECTORS), dtype=bool)
+    blocked[judge().rows[:, :4].ravel()] = True
+    found = Judge(ExactIndex(VECTORS, SETTINGS), INTERESTS, VALID, N, blocked)
+    assert not blocked[found.rows].any()
+    few = np.arange(len(VECTORS)) >= 7
+    assert Judge(ExactIndex(VECTORS, SETTINGS), INTERESTS, VALID, N, few).rows.shape[1] == 7
+    with pytest.raises(UsageError, match="no item to measure"):
+        Judge(ExactIndex(VECTORS, SETTINGS), INTERESTS, VALID, N, np.ones(len(VECTORS), bool))
+
+
 def test_shares_count_what_is_found():
     found = judge()
     rows = found.rows.copy()
