@@ -11,6 +11,7 @@ from retrieval.core.artifacts import StagedArtifact
 from retrieval.core.parts import ResumableParts
 from retrieval.core.streams import WriteBehind
 from retrieval.data.dataset import Dataset
+from retrieval.index.pools import Pools
 from retrieval.recall.writer import lists_frame, write_frame
 from retrieval.stages.served import ServedUsers
 from retrieval.stages.user_vectors import PART_USERS, EncodedUsers, part_users, routing_entropy, vectors_frame
@@ -56,8 +57,13 @@ class CandidateFiles:
         return sum_counts(self._summaries)
 
     def _finish(self, name: str, number: int, tables: Tables, counts: Mapping[str, int]) -> None:
+        tables["part"] = tables["part"] or [self._nobody()]
         self._summaries.append(self._parts.ensure(name, partial(_write, tables, number, counts)))
         tables.clear()
+
+    def _nobody(self) -> pl.DataFrame:
+        """The columns of lists without a row."""
+        return lists_frame(self._dataset.users["user_id"].head(0), self._dataset.catalog.item_ids, Pools.empty(0, self._n))
 
     def _tabulate(self, batch: ServedUsers, tables: Tables, counts: dict[str, int]) -> None:
         names, items = self._dataset.users["user_id"].gather(batch.encoded.audience.users), self._dataset.catalog.item_ids

@@ -88,7 +88,9 @@ def write_candidates(serving: Serving, scope: Scope, staged: StagedArtifact) -> 
     with resumable_parts(staged, "recall") as parts, progress("recall", len(audience.users)) as bar:
         with WriteBehind(_WAITING) as writer:
             files = CandidateFiles(serving.dataset, recipe.recall.n, parts, writer, diagnostics=diagnostics)
-            for number, piece in enumerate(audience.pieces(users_of_a_part(recipe, scope))):
+            # A share without anybody is a part without rows, so that whoever reads the files finds their columns.
+            pieces = audience.pieces(users_of_a_part(recipe, scope)) if len(audience.users) else [audience]
+            for number, piece in enumerate(pieces):
                 files.add(number, partial(server.batches, piece, diagnostics=diagnostics))
                 bar.advance(len(piece.users))
         staged.summary |= {

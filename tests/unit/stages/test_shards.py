@@ -12,6 +12,7 @@ from retrieval.cli.main import app
 from retrieval.core.artifacts import Artifact
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
 from retrieval.stages.audience import Audience, Scope
+from retrieval.stages.evaluate_files import evaluate_files
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
@@ -88,6 +89,22 @@ def test_shards_joined_are_what_one_run_writes(folder: Path, tmp_path: Path, sco
     joined = pipeline.joined(scope, of)
     assert (joined.id, joined.manifest.files, joined.summary) == (whole.id, whole.manifest.files, whole.summary)
     assert pipeline.candidates(scope).id == joined.id
+
+
+def test_a_shard_without_users_is_a_table_without_rows(folder: Path, tmp_path: Path) -> None:
+    pipeline, of = pipeline_in(folder), 10
+    shards = shards_of(pipeline, EVERYONE, of)
+    nobody = [shard for shard in shards if shard.summary["users"] == 0]
+    some = next(shard for shard in shards if shard.summary["users"])
+    assert len(nobody) == of - 8
+    for shard in nobody:
+        (part,) = shard.files("part-")
+        assert pl.read_parquet(part).schema == pl.read_parquet(some.files("part-")[0]).schema
+        assert pl.read_parquet(part).height == 0
+    pl.DataFrame({"user_id": [0], "item_id": [0]}).write_parquet(tmp_path / "truth.parquet")
+    found = evaluate_files(nobody[0].path, tmp_path / "truth.parquet", None, "test", ())
+    assert found.summary.metrics["recall@50"].mean == 0.0
+    assert pipeline.joined(EVERYONE, of).summary["users"] == USERS
 
 
 @pytest.mark.usefixtures("small_parts")
