@@ -11,12 +11,13 @@ from pydantic import Field, model_validator
 
 from retrieval.core.artifacts import sha256_of
 from retrieval.core.errors import DataContractError, UsageError
+from retrieval.core.logging import get_logger
 from retrieval.core.settings import Settings
-from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
-from retrieval.stages.id_files import read_ids
+from retrieval.stages.id_files import rows_in
 
 Rows = NDArray[np.int64]
+log = get_logger("recall")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Scope(Settings):
         """The rows of the users.
 
         Raises:
-            DataContractError: the file names nobody, or somebody unknown.
+            DataContractError: the file names nobody, or nobody of the log.
         """
         if self.who == "file":
             return _listed(Path(self.path), dataset)
@@ -105,13 +106,15 @@ class Scope(Settings):
 
 
 def _listed(path: Path, dataset: Dataset) -> Audience:
-    known, ids = dataset.users["user_id"], read_ids(path, "user_id")
-    rows = rows_of(known, ids)
-    if len(rows) == 0 or (rows < 0).any():
-        unknown = "" if len(rows) == 0 else f": {ids.to_list()[int(np.argmax(rows < 0))]!r}"
-        what = f"{int((rows < 0).sum())} of {len(rows)} users are not in the log{unknown}"
+    rows = rows_in(path, "user_id", dataset.users["user_id"])
+    unknown = int((rows < 0).sum())
+    if unknown == len(rows):
+        what = f"none of {unknown} users is in the log" if unknown else "names no user"
         raise DataContractError(what, where=path, expected="user ids of the dataset", remedy="check the ids, or prepare a newer log")
-    return _whole(np.unique(rows), dataset)
+    if unknown:
+        # Who registered after the log was prepared must not cost the others their lists.
+        log.warning("a list names users who are not in the log", file=str(path), unknown=unknown, known=len(rows) - unknown)
+    return _whole(np.unique(rows[rows >= 0]), dataset)
 
 
 def _whole(rows: Rows, dataset: Dataset) -> Audience:

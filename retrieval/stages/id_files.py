@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from retrieval.core.errors import DataContractError
+from retrieval.data.catalog import rows_of
 from retrieval.evaluation.tables import as_ids, read_table
 
 
@@ -27,6 +30,18 @@ def read_ids(path: Path, column: str) -> pl.Series:
         reason = f"is not UTF-8 text: {error.reason}" if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
         expected = f"one id a line, or a column {column}"
         raise DataContractError(f"cannot be read: {reason}", where=path, expected=expected) from None
+
+
+def rows_in(path: Path, column: str, known: pl.Series) -> NDArray[np.int64]:
+    """The position in `known` of every id in a file, in its order; -1 where it is not there.
+
+    Raises:
+        DataContractError: as for `read_ids`.
+    """
+    ids = read_ids(path, column)
+    # Spaces may be a part of a text id, and never of a number.
+    numbers = ids.dtype == pl.String and known.dtype != pl.String
+    return rows_of(known, ids.str.strip_chars() if numbers else ids)
 
 
 def _of_csv(path: Path, column: str) -> pl.Series:

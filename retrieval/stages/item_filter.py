@@ -18,7 +18,7 @@ from retrieval.data.catalog import Catalog
 from retrieval.data.dataset import Dataset
 from retrieval.recall.settings import ColumnFilter, ItemFilter
 from retrieval.stages.audience import everyone, held_out
-from retrieval.stages.id_files import read_ids
+from retrieval.stages.id_files import rows_in
 from retrieval.stages.recipe import Recipe
 
 _DAY = 86_400
@@ -114,10 +114,7 @@ def _listed(paths: Sequence[str], name: str, catalog: Catalog) -> Mask:
 
 
 def _rows(path: Path, catalog: Catalog) -> NDArray[np.int64]:
-    ids = read_ids(path, "item_id")
-    # Spaces may be a part of a text id, and never of a number.
-    numbers = ids.dtype == pl.String and catalog.item_ids.dtype != pl.String
-    rows = catalog.rows_of(ids.str.strip_chars() if numbers else ids)
+    rows = rows_in(path, "item_id", catalog.item_ids)
     unknown = int((rows < 0).sum())
     if unknown:
         # An id that left the catalog is no fault; a file in another format looks the same, so it is said.

@@ -37,6 +37,8 @@ def written(folder: Path, name: str, content: str | pl.DataFrame) -> Path:
     ("name", "content"),
     [
         ("users.txt", "11\n\n3\n  \n11\n"),
+        ("users.txt", " 11\n3\t\n"),
+        ("users.csv", "user_id,note\n 11 ,a\n3,b\n"),
         ("users.csv", "user_id,note\n11,a\n3,b\n"),
         ("users.parquet", pl.DataFrame({"user_id": [11, 3]})),
         ("text.parquet", pl.DataFrame({"user_id": ["11", "3"]})),
@@ -48,11 +50,20 @@ def test_the_named_users_are_served_once_in_order_with_all_their_events(dataset:
     assert audience.visible.tolist() == [2, 1]
 
 
+def test_unknown_users_are_counted_and_the_others_served(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr("retrieval.stages.audience.log.warning", lambda _, **words: said.append(words))
+    path = written(tmp_path, "users.txt", "3\n4\nnobody\n11\n")
+    assert Scope.of_file(path).audience(dataset).users.tolist() == [0, 2]
+    assert said == [{"file": str(path), "unknown": 2, "known": 2}]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("users.txt", "3\n4\n5\n", "2 of 3 users are not in the log: '4'"),
-        ("users.txt", "\n", "0 of 0 users"),
+        ("users.txt", "4\n5\n", "none of 2 users is in the log"),
+        ("users.txt", "\n", "names no user"),
+        ("users.parquet", pl.DataFrame({"user_id": []}, schema={"user_id": pl.Int64}), "names no user"),
         ("users.csv", "user\n3\n", "cannot be read"),
         ("users.parquet", pl.DataFrame({"user": [3]}), "no column 'user_id'"),
         ("users.parquet", pl.DataFrame({"user_id": [3.5]}), "whole numbers or text"),
