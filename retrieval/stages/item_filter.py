@@ -147,11 +147,7 @@ def _column(name: str, catalog: Catalog) -> pl.Series:
 
 
 def _has_names(column: pl.Series, rule: ColumnFilter, where: str) -> pl.Series:
-    lists = (
-        column
-        if column.dtype == pl.List(pl.String)
-        else pl.select(pl.when(pl.lit(column).is_not_null()).then(pl.concat_list(column))).to_series()
-    )
+    lists = column if column.dtype == pl.List(pl.String) else _as_lists(column)
     _warn_of_absent(lists, [*rule.any_of, *rule.none_of], where)
     wanted = _contains(lists, rule.any_of) if rule.any_of else pl.repeat(value=True, n=len(lists), eager=True)
     return wanted & ~_contains(lists, rule.none_of)
