@@ -7,6 +7,7 @@ from typing import Any
 
 from retrieval.index.exact.engines import AbstractEngine, Arrays, as_bfloat16
 from retrieval.index.exact.kernels import BLOCK, set_cuts, take
+from retrieval.index.exact.limits import SharedLimit
 from retrieval.index.exact.lowering.items import OrderedItems
 from retrieval.index.exact.lowering.users import LoweredUsers
 from retrieval.index.exact.processor import has_gpu
@@ -51,15 +52,8 @@ class CudaEngine(AbstractEngine):
 
     @contextlib.contextmanager
     def one_thread(self) -> Iterator[None]:
-        import torch
-
-        # Sums of products stay in float32: the error bound knows no other.
-        before = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-        try:
+        with _whole_sums.held():
             yield
-        finally:
-            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = before
 
     def lanes(self, heads: int) -> int:  # noqa: ARG002
         return 8
@@ -87,3 +81,19 @@ class CudaEngine(AbstractEngine):
         hits = reached.nonzero()
         values = best[hits[:, 0], hits[:, 1]].float()
         take(hits.cpu().numpy(), values.cpu().numpy(), first, n, group, catalog, users, self.rounding)
+
+
+@contextlib.contextmanager
+def _sums_in_float32() -> Iterator[None]:
+    import torch
+
+    # The error bound knows no other sums.
+    before = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = before
+
+
+_whole_sums = SharedLimit(_sums_in_float32)

@@ -14,6 +14,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from retrieval.core.errors import ResourceError
 from retrieval.index.exact.intrinsics import SEGMENT
 from retrieval.index.exact.kernels import BLOCK, make_sortable, scan, set_cuts
+from retrieval.index.exact.limits import SharedLimit
 from retrieval.index.exact.lowering.items import LoweredItems, OrderedItems
 from retrieval.index.exact.lowering.users import LoweredUsers
 from retrieval.index.exact.processor import processor_has
@@ -55,8 +56,13 @@ class AbstractEngine(ABC):
 
     @contextlib.contextmanager
     def one_thread(self) -> Iterator[None]:
-        """Products by the calling thread alone: our threads share out the users, and a library's own would wait for each other."""
+        """Products by the calling thread alone, for a search: our threads share out the users, a library's own would wait
+        for each other. Searches that overlap share what is set for the process, and leave what was there before.
+        """
         yield
+
+    def one_thread_here(self) -> None:  # noqa: B027
+        """The same for what a library sets for each thread; called within `one_thread` by every thread that multiplies."""
 
     @abstractmethod
     def lanes(self, heads: int) -> int:
@@ -124,7 +130,8 @@ class NumpyEngine(BlockedEngine):
 
     @contextlib.contextmanager
     def one_thread(self) -> Iterator[None]:
-        with _blas().limit(limits=1, user_api="blas"):
+        # Not by the workers: OpenBLAS 0.3.31 does not take the number from threads of a pool.
+        with _one_blas_thread.held():
             yield
 
     def factor(self, heads: Float32[np.ndarray, "c d"]) -> Float32[np.ndarray, "d c"]:
@@ -151,12 +158,17 @@ class TorchEngine(BlockedEngine):
     def one_thread(self) -> Iterator[None]:
         import torch
 
-        before = torch.get_num_threads()
+        with _threads_of_torch.held() as before:
+            try:
+                yield
+            finally:
+                # The thread that searched may have multiplied itself, and new threads begin with what was set last.
+                torch.set_num_threads(before)
+
+    def one_thread_here(self) -> None:
+        import torch
+
         torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def cuts(self, lanes: int) -> np.ndarray:
         return np.full(lanes, np.iinfo(np.int16).max, np.int16)
@@ -180,3 +192,14 @@ def as_bfloat16(bits: np.ndarray) -> Any:
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+@contextlib.contextmanager
+def _found_threads_of_torch() -> Iterator[int]:
+    import torch
+
+    yield torch.get_num_threads()
+
+
+_one_blas_thread = SharedLimit(lambda: _blas().limit(limits=1, user_api="blas"))
+_threads_of_torch = SharedLimit(_found_threads_of_torch)

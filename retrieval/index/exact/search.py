@@ -49,17 +49,18 @@ class ExactSearch:
         """
         pools = Pools.empty(len(interests), n)
         heads = _padded_heads(valid.sum(axis=1))
-        for count in np.unique(heads[heads > 0]) if self._open else ():
-            members = np.flatnonzero(heads == count)
-            over_chunks(self._search_part, len(members), self.threads, members, int(count), (interests, valid, seen), pools)
+        with self.engine.one_thread():
+            for count in np.unique(heads[heads > 0]) if self._open else ():
+                members = np.flatnonzero(heads == count)
+                over_chunks(self._search_part, len(members), self.threads, members, int(count), (interests, valid, seen), pools)
         return pools
 
     def _search_part(self, start: int, stop: int, members: Int64[np.ndarray, "g"], heads: int, batch: Batch, pools: Pools) -> None:
         n = min(pools.rows.shape[1], self._open)
         size = self._users(heads, n)
-        with self.engine.one_thread():
-            for first in range(start, stop, size):
-                self._search_group(members[first : min(first + size, stop)], heads, n, batch, pools)
+        self.engine.one_thread_here()
+        for first in range(start, stop, size):
+            self._search_group(members[first : min(first + size, stop)], heads, n, batch, pools)
 
     def _users(self, heads: int, n: int) -> int:
         """Users of a group: enough to fill the product, and no more candidates than the memory set aside for them."""
