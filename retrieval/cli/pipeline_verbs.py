@@ -113,7 +113,10 @@ def recall(
     workspace: WorkspaceOption = WORKSPACE,
     overrides: SetOption = None,
     users: Annotated[
-        Path | None, typer.Option(help="Only the users in this file: an id a line, or a column user_id in CSV or parquet.")
+        Path | None,
+        typer.Option(
+            help="Only the users in this file: an id a line, or a column user_id in CSV or parquet. Unknown ids are counted and left out."
+        ),
     ] = None,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Only the split's validation and test users, as they looked at the cut.")
