@@ -84,6 +84,14 @@ def test_shares_count_what_is_found():
     assert found.shares(answers(worst)).mean() < 0.1
 
 
+def test_an_item_of_equal_score_is_as_good():
+    vectors, one = np.array([[1.0], [1.0], [1.0], [0.0]], np.float32), np.ones((1, 1, 1), np.float32)
+    found = Judge(ExactIndex(vectors, SETTINGS), one, np.ones((1, 1), dtype=bool), 2)
+    assert found.rows.tolist() == [[0, 1]]
+    others, scores = np.array([[2, 1]]), np.ones((1, 2), np.float32)
+    assert found.shares(lambda *_: Pools(others, scores, np.zeros((1, 2), np.int32))).tolist() == [1.0]
+
+
 def test_without_a_user_there_is_no_judge():
     with pytest.raises(UsageError, match="no users to measure"):
         Judge(ExactIndex(VECTORS, SETTINGS), INTERESTS, np.zeros_like(VALID), N)
