@@ -189,7 +189,7 @@ def test_a_signal_in_training_writes_a_checkpoint_and_the_next_run_goes_on(
     retrieval, recipe: Path, workspace: Path, tmp_path: Path, number: int
 ) -> None:
     command = [sys.executable, "-m", "retrieval", "--log-json", "train", str(recipe), "--workspace", str(tmp_path), "--json"]
-    longer = ["--set", "train.steps=400", "--set", "train.patience=0"]
+    longer = ["--set", "train.steps=150", "--set", "train.patience=0"]
     process = subprocess.Popen([*command, *longer], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".staging/model-*/step-*")) and time.monotonic() < deadline:
