@@ -36,7 +36,7 @@ def whole(command, contents, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return undisturbed(command, contents, "run", tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_training_goes_on_to_the_same_weights(command, contents, prepared: Path, trained, tmp_path: Path, seed: int) -> None:
     expected, operations = trained
     workspace = shutil.copytree(prepared, tmp_path / "w")
@@ -60,7 +60,7 @@ def test_ten_kills_in_a_row_change_no_byte(command, contents, prepared: Path, tr
     assert leftovers(workspace) == []
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1])
 def test_a_run_goes_on_to_the_same_files(command, contents, whole, tmp_path: Path, seed: int) -> None:
     expected, operations = whole
     workspace = tmp_path / "w"

@@ -43,7 +43,7 @@ def whole(command, contents, search: Path, tmp_path_factory: pytest.TempPathFact
     return without_times(contents(workspace), workspace), int(re.findall(r"file operations: (\d+)", done.stderr)[0])
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_search_goes_on_to_the_same_end(command, contents, search: Path, whole, tmp_path: Path, seed: int) -> None:
     expected, operations = whole
     killed = command("tune", tmp_path, "--space", str(search), kill_at=random.Random(seed).randint(operations // 4, operations))
