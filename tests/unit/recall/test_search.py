@@ -140,7 +140,7 @@ def test_where_a_filter_leaves_few_items_those_are_looked_at_and_nothing_else(mo
     blocked[open_rows] = False
     looked_at, index = [], SpiedIndex(vectors)
     monkeypatch.setattr("retrieval.recall.search.scan_users", lambda *given: looked_at.append(given[-2][1]) or scan_users(*given))
-    pools = InterestSearch(index, vectors, 30, blocked=blocked)(interests, valid, seen_of([open_rows[:3]] * 30))
+    pools = InterestSearch(index, vectors, 30, blocked=blocked, threads=1)(interests, valid, seen_of([open_rows[:3]] * 30))
     assert not index.asked
     assert [each.tolist() for each in looked_at] == [open_rows.tolist()]
     for user in range(30):
