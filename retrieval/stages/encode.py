@@ -17,7 +17,7 @@ from retrieval.stages.audience import Audience, Rows
 from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests, VisibleEvents
 
 _USERS_AT_ONCE = 64
-"""On a CPU: their states stay in the second cache, which makes the default encoder a fifth faster than with 256."""
+"""On a CPU: so few that their states stay in the second cache."""
 
 
 class EncodedHistories(AbstractUserVectors):

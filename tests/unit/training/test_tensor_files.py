@@ -78,8 +78,11 @@ def test_metadata_is_no_tensor(tmp_path: Path) -> None:
     assert dict(TensorFile(tmp_path / "a.safetensors").items())["a"].tolist() == [1.0, 1.0]
 
 
-def test_alone_there_is_nothing_to_send() -> None:
-    send_rows(TENSORS)
+def test_only_rows_in_shares_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(ShardedRows, "send", lambda rows: sent.append(rows.total))
+    send_rows(TENSORS | {"table": ShardedRows(TENSORS["table"], 101, ALONE)})
+    assert sent == [101]
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:

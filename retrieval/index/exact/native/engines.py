@@ -1,6 +1,6 @@
 """Engines whose products never leave the cache."""
 
-from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,22 +21,19 @@ _FLOAT_BLOCK = 4 * BLOCK
 class FusedEngine(AbstractEngine):
     """Products of a few items with 64 columns at a time, tested where they lie: in registers and in the first-level cache.
 
-    instructions: their type. pairs, pair: how many dimensions of how many elements a step multiplies.
+    instructions: their type; probe: whether the processor has them and numba may emit them.
+    pairs, pair: how many dimensions of how many elements a step multiplies.
     """
 
     columns = 1024
     instructions: Any
+    probe: Callable[[], bool]
     pairs: int
     pair: int
 
     @classmethod
     def is_available(cls) -> bool:
-        return cls.has_instructions() and works(cls.instructions, cls.pairs, cls.pair, bits=cls.bits)
-
-    @classmethod
-    @abstractmethod
-    def has_instructions(cls) -> bool:
-        """Whether the processor has the instructions and numba may emit them."""
+        return cls.probe() and works(cls.instructions, cls.pairs, cls.pair, bits=cls.bits)
 
     def lanes(self, heads: int) -> int:
         return COLUMNS // min(heads, VECTORS)
@@ -80,11 +77,7 @@ class AmxEngine(FusedEngine):
 
     name = "amx"
     bits = True
-    instructions, pairs, pair = Amx, 16, 2
-
-    @classmethod
-    def has_instructions(cls) -> bool:
-        return has_amx()
+    instructions, probe, pairs, pair = Amx, staticmethod(has_amx), 16, 2
 
 
 class DotEngine(FusedEngine):
@@ -92,11 +85,7 @@ class DotEngine(FusedEngine):
 
     name = "avx512-bf16"
     bits = True
-    instructions, pairs, pair = Dot, 1, 2
-
-    @classmethod
-    def has_instructions(cls) -> bool:
-        return has_dot()
+    instructions, probe, pairs, pair = Dot, staticmethod(has_dot), 1, 2
 
 
 class FmaEngine(FusedEngine):
@@ -104,8 +93,4 @@ class FmaEngine(FusedEngine):
 
     name = "float32"
     bits = False
-    instructions, pairs, pair = Fma, 1, 1
-
-    @classmethod
-    def has_instructions(cls) -> bool:
-        return True
+    instructions, probe, pairs, pair = Fma, staticmethod(lambda: True), 1, 1

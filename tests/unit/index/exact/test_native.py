@@ -11,7 +11,7 @@ import torch
 from retrieval.core.errors import ResourceError
 from retrieval.index.exact.index import ExactIndex
 from retrieval.index.exact.lowering.items import OrderedItems
-from retrieval.index.exact.native import engines, instructions, probe
+from retrieval.index.exact.native import instructions, probe
 from retrieval.index.exact.native.engines import AmxEngine, DotEngine, FmaEngine
 from retrieval.index.exact.processor import processor_has
 from retrieval.index.settings import IndexSettings
@@ -48,8 +48,8 @@ def test_a_process_that_may_emit_no_vectors_searches_all_the_same():
 
 @pytest.mark.parametrize("engine", [AmxEngine, DotEngine])
 def test_an_engine_that_the_machine_lacks_is_neither_chosen_nor_made(engine, monkeypatch):
-    monkeypatch.setattr(engines, "has_amx", lambda: False)
-    monkeypatch.setattr(engines, "has_dot", lambda: False)
+    for lacking in (AmxEngine, DotEngine):
+        monkeypatch.setattr(lacking, "probe", staticmethod(lambda: False))
     assert not engine.is_available()
     assert small_index().engine.name not in {AmxEngine.name, DotEngine.name}
     with pytest.raises(ResourceError, match="cannot run the engine"):
