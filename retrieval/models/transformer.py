@@ -13,8 +13,8 @@ from retrieval.models.layers import dropout
 _SHORTEST, _LONGEST = 3600.0, 2.0 * 365 * 86_400
 """Periods of the rotations by time, in seconds: from an hour to two years."""
 
-Rotation = tuple[Float[Tensor, "B 1 L R"], Float[Tensor, "B 1 L R"]]
-"""Cosine and sine of the angles of every position."""
+Rotation = tuple[Float[Tensor, "B 1 L C"], Float[Tensor, "B 1 L C"]]
+"""Cosine and signed sine of the angles of every position, for both halves of a vector: (cos, cos) and (-sin, sin)."""
 
 
 def last_states(states: Float[Tensor, "B L D"], histories: Histories) -> Float[Tensor, "B D"]:
@@ -78,8 +78,9 @@ def initialise(backbone: nn.Module, layers: int) -> None:
 def rotate(vectors: Float[Tensor, "B H L C"], rotation: Rotation) -> Float[Tensor, "B H L C"]:
     """Turn the pairs (c, c + C/2) by the position's angles: inner products then depend on differences only (RoPE, Su et al., 2021)."""
     cosine, sine = rotation
-    first, second = vectors.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+    # Whole vectors and in place: a pass over each half and their joining take nearly three times as long.
+    turned = vectors.roll(vectors.shape[-1] // 2, dims=-1).mul_(sine)
+    return turned.add_(vectors * cosine)
 
 
 class OrderAndTime(nn.Module):
@@ -108,7 +109,8 @@ class OrderAndTime(nn.Module):
         turns = torch.cat([positions[..., None] * self.order, ages[..., None] * -self.time], dim=-1)[:, None]
         # Whole turns are dropped in float64: a year has thousands of the fastest.
         angles = turns.remainder(1.0).to(torch.float32) * (2 * math.pi)
-        return angles.cos(), angles.sin()
+        cosine, sine = angles.cos(), angles.sin()
+        return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
 
 
 def _frequencies(shortest: float, longest: float, count: int) -> Float[Tensor, " R"]:

@@ -197,7 +197,7 @@ def test_the_interest_transformer_is_a_loop_over_events_and_interests() -> None:
     settings = InterestTransformerSettings(dimension=D, history=L, interests=K, heads=1, layers=1, weighted=True)
     model = build_model(settings, 20, 1).eval()
     encoder, events = model.encoder, numpy_of(model.items.embedding.weight)[10:14]
-    cosine, sine = (numpy_of(part)[0, 0] for part in encoder.angles(torch.zeros(1, 4)))
+    cosine, sine = (numpy_of(part)[0, 0, :, D // 2 :] for part in encoder.angles(torch.zeros(1, 4)))
 
     def turn(vector: np.ndarray, at: int) -> np.ndarray:
         first, second = vector[: D // 2], vector[D // 2 :]
