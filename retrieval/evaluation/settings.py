@@ -8,7 +8,7 @@ from retrieval.core.settings import Settings, did_you_mean
 
 ACCURACY_METRICS = ("recall", "hr", "precision", "ndcg", "ndcg_comirec", "mrr", "map")
 BEYOND_METRICS = ("diversity", "novelty")
-BASELINES = ("popular", "popular-lately", "youtube-dnn", "k1")
+BASELINES = ("popular", "popular-lately", "markov", "item-knn", "youtube-dnn", "k1")
 
 Cutoff = Annotated[int, Field(ge=1, le=10_000)]
 Lambda = Annotated[float, Field(ge=0.0)]

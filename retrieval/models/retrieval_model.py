@@ -15,7 +15,7 @@ from retrieval.models.interests import Interests
 from retrieval.models.item_tower import ItemTower
 from retrieval.models.layers import dropout
 from retrieval.models.recurrent import AbstractRecurrentEncoder
-from retrieval.models.settings import EncoderSettings, PopularSettings
+from retrieval.models.settings import CountedSettings, EncoderSettings
 
 _MOST_LOG_SCALE = math.log(100.0)
 
@@ -163,11 +163,11 @@ def _joined(columns: list[Tensor]) -> Tensor:
 
 
 class PopularModel(AbstractRetrievalModel):
-    """Popularity in one dimension: every user is (1), every item (its count)."""
+    """Popularity in one dimension: every user is (1), every item (its count). The back-off of what is counted otherwise."""
 
     counts: Tensor
 
-    def __init__(self, n_items: int, settings: PopularSettings) -> None:
+    def __init__(self, n_items: int, settings: CountedSettings) -> None:
         super().__init__()
         self.settings, self.history = settings, 1
         self.register_buffer("counts", torch.zeros(n_items))

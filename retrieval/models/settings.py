@@ -134,12 +134,44 @@ def _require_multiple(dimension: int, of: int) -> None:
         raise ValueError(f"the dimension {dimension} has to be a multiple of {of} for so many heads")
 
 
-class PopularSettings(Settings):
+class CountedSettings(Settings):
+    """What is counted in one pass over the training events: no weights, no steps."""
+
+
+class PopularSettings(CountedSettings):
     """Popularity as a model of one dimension: the same vector for everyone, the score of an item its count."""
 
     name: Literal["popular"] = "popular"
     last_days: float = Field(0.0, ge=0)
     """Count only the events of the last so many days before the end of training; 0 counts all. Needs a log with times."""
+
+
+class NeighbourSettings(CountedSettings):
+    """Items that speak for other items; where they have nothing to say, popularity as in `popular` speaks."""
+
+    neighbours: int = Field(200, ge=1, le=10_000)
+    """Kept of each item."""
+
+
+class MarkovSettings(NeighbourSettings):
+    """First-order Markov: what followed the user's last item in training, by its share of what followed."""
+
+    name: Literal["markov"] = "markov"
+
+    @property
+    def recent(self) -> int:
+        """How many of the newest events speak."""
+        return 1
+
+
+class ItemKNNSettings(NeighbourSettings):
+    """Item-kNN: cosines, over who had both, with the distinct items of the newest events, added (Sarwar et al., WWW 2001)."""
+
+    name: Literal["item-knn"] = "item-knn"
+    recent: int = Field(50, ge=1, le=10_000)
+    """How many of the newest events speak."""
+    shrinkage: float = Field(10.0, ge=0, allow_inf_nan=False)
+    """Added to the cosine's denominator: pairs that few users had count less (Ferrari Dacrema et al., RecSys 2019, section 3.1)."""
 
 
 class ImportedSettings(Settings):
@@ -172,6 +204,8 @@ ModelSettings = Annotated[
     | SASRecSettings
     | InterestTransformerSettings
     | PopularSettings
+    | MarkovSettings
+    | ItemKNNSettings
     | ImportedSettings,
     Field(discriminator="name"),
 ]

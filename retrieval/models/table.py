@@ -13,7 +13,7 @@ from retrieval.models.item_tower import ItemTower
 from retrieval.models.mind import Mind
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
 from retrieval.models.sasrec import SASRec
-from retrieval.models.settings import ImportedSettings, ModelSettings, PopularSettings
+from retrieval.models.settings import CountedSettings, ImportedSettings, ModelSettings
 from retrieval.models.youtube_dnn import YouTubeDNN
 
 ENCODERS = Table(
@@ -38,7 +38,7 @@ def build_model(settings: ModelSettings, n_items: int, seed: int, held: slice | 
     Raises:
         UsageError: the vectors are imported, so there is nothing to train.
     """
-    if isinstance(settings, PopularSettings):
+    if isinstance(settings, CountedSettings):
         return PopularModel(n_items, settings)
     if isinstance(settings, ImportedSettings):
         raise UsageError("imported vectors are trained elsewhere", where="model.name = 'imported'", remedy="choose a model to train")

@@ -1,4 +1,4 @@
-"""What is popular, for users of whom too little is known: alone for strangers, and mixed into short histories' lists.
+"""What is popular, for users of whom too little is known: behind what is known, and mixed into short histories' lists.
 
 Its items carry interest -1 and score 0: no interest of the user speaks for them.
 """
@@ -15,13 +15,13 @@ from retrieval.recall.pools import Lists
 Array = np.ndarray
 
 
-def fill_strangers(pools: Pools, strangers: Int64[np.ndarray, "m"], popular: Int64[np.ndarray, "p"], seen: Seen, threads: int = 0) -> None:
-    """Put what is popular, best first and without what they have seen, into the empty pools of some users, because an empty
+def fill_up(pools: Pools, members: Int64[np.ndarray, "m"], popular: Int64[np.ndarray, "p"], seen: Seen, threads: int = 0) -> None:
+    """Put what is popular, best first and without what they have seen, behind the candidates of some users, because a short
     list helps nobody.
 
     popular: rows that anybody may get, most popular first.
     """
-    _mix(Lists(pools.rows, pools.scores, pools.interest), strangers, popular, seen, pools.rows.shape[1], threads)
+    _mix(Lists(pools.rows, pools.scores, pools.interest), members, popular, seen, 0, threads)
 
 
 def mix_popular(

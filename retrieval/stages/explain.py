@@ -11,7 +11,7 @@ from retrieval.data.catalog import rows_of
 from retrieval.data.dataset import Dataset
 from retrieval.stages.audience import Scope
 from retrieval.stages.build_index import load_vectors
-from retrieval.stages.recall import Server, Serving
+from retrieval.stages.recall import Server
 from retrieval.stages.served import ServedUsers
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ def explain_row(pipeline: "Pipeline", row: int, top: int, *, at_the_cut: bool) -
     An event drives an item if the interest that brought the item draws on the event: the drivers are the events with the
     largest routing weight times inner product with the item. `at_the_cut` hides the user's test events.
     """
-    serving = Serving(pipeline.recipe, pipeline.dataset, pipeline.users, pipeline.vectors, pipeline.index)
     audience = Scope(who="row", row=row, at_the_cut=at_the_cut).audience(pipeline.dataset)
-    served = next(Server(serving, at_the_cut=at_the_cut).batches(audience, diagnostics=False))
+    served = next(Server(pipeline.serving(pipeline.index), at_the_cut=at_the_cut).batches(audience, diagnostics=False))
     vectors = load_vectors(pipeline.vectors)
     history = served.encoded.items[-pipeline.users.history :]
     return {

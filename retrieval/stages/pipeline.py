@@ -14,8 +14,8 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
-from retrieval.models.settings import ImportedSettings
-from retrieval.recall.probabilities import Method
+from retrieval.models.settings import ImportedSettings, NeighbourSettings
+from retrieval.recall.probabilities import Method, ScoreProbabilities
 from retrieval.stages import build_index, calibrate, embed, evaluate, prepare, recall, train
 from retrieval.stages.audience import Scope, everyone, held_out
 from retrieval.stages.crew import crew
@@ -25,6 +25,7 @@ from retrieval.stages.export import Exported, ExportSettings, export_identity, w
 from retrieval.stages.import_vectors import ImportedVectors, import_inputs, write_imported, write_item_vectors
 from retrieval.stages.item_filter import never_given
 from retrieval.stages.join import join_shards
+from retrieval.stages.neighbours import open_neighbours
 from retrieval.stages.recipe import Recipe, baseline_recipes
 from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests
 from retrieval.stages.warm_start import find_start, identity_of
@@ -92,7 +93,11 @@ class Pipeline:
         return self._ensure("embed", "vectors", {}, {"model": self.model_artifact.id}, self._write_vectors)
 
     def export(self, folder: Path, settings: ExportSettings) -> Artifact:
-        """The vectors as files for others, in a folder of their own."""
+        """The vectors as files for others, in a folder of their own. Raises UsageError where the model scores without any."""
+        if isinstance(self.recipe.model, NeighbourSettings):
+            raise UsageError(
+                f"{self.recipe.model.name} scores by neighbours, not by vectors", where="embed", remedy="choose a model that is trained"
+            )
         inputs, batch = {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id}, self.recipe.recall.batch_users
         write, place = partial(self._write_export, settings), folder.absolute()
         return self.stages.ensure("export", "export", settings=export_identity(settings, batch), inputs=inputs, write=write, folder=place)
@@ -109,6 +114,11 @@ class Pipeline:
         index = index or self.index
         inputs, settings = self._candidate_inputs(index), recall.settings_of(self.recipe, scope)
         return self._ensure("recall", "candidates", settings, inputs, partial(self._write_candidates, index, scope))
+
+    def serving(self, index: Artifact, probabilities: ScoreProbabilities | None = None) -> recall.Serving:
+        """What lists from an index are made with."""
+        neighbours = open_neighbours(self.model_artifact, self.dataset) if isinstance(self.recipe.model, NeighbourSettings) else None
+        return recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index, probabilities, neighbours)
 
     def calibration(self, index: Artifact) -> Artifact | None:
         """What turns the scores of lists from an index into probabilities; None where scores stay as they are."""
@@ -196,12 +206,10 @@ class Pipeline:
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
         calibration = self.calibration(index)
         probabilities = calibrate.read_calibration(calibration) if calibration else None
-        serving = recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index, probabilities)
-        recall.write_candidates(serving, scope, staged)
+        recall.write_candidates(self.serving(index, probabilities), scope, staged)
 
     def _write_calibration(self, index: Artifact, method: Method, staged: StagedArtifact) -> None:
-        serving = recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index)
-        calibrate.write_calibration(serving, method, staged)
+        calibrate.write_calibration(self.serving(index), method, staged)
 
     def _write_joined(self, shards: list[Artifact], scope: Scope, staged: StagedArtifact) -> None:
         join_shards(shards, scope, self.dataset, self.recipe.recall.batch_users, recall.users_of_a_part(self.recipe, scope), staged)

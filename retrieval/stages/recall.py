@@ -13,10 +13,13 @@ from retrieval.core.parts import resumable_parts
 from retrieval.core.progress import progress
 from retrieval.core.streams import WriteBehind
 from retrieval.data.dataset import Dataset
-from retrieval.index.pools import Seen
+from retrieval.index.neighbours.search import NeighbourSearch
+from retrieval.index.neighbours.table import Neighbours
+from retrieval.index.pools import Pools, Seen
+from retrieval.models.settings import ItemKNNSettings, MarkovSettings
 from retrieval.recall.context import SearchedInterests
 from retrieval.recall.lists import build_lists, mean_overlap, needs_of
-from retrieval.recall.popular import fill_strangers, mix_popular
+from retrieval.recall.popular import fill_up, mix_popular
 from retrieval.recall.probabilities import ScoreProbabilities
 from retrieval.recall.search import InterestSearch
 from retrieval.recall.settings import RecallSettings
@@ -45,6 +48,8 @@ class Serving:
     index: Artifact
     probabilities: ScoreProbabilities | None = None
     """What scores are turned into, once lists are made."""
+    neighbours: Neighbours | None = None
+    """What scores items in place of the vectors, where neighbours do."""
 
 
 def settings_of(recipe: Recipe, scope: Scope) -> dict[str, Any]:
@@ -120,6 +125,7 @@ class Server:
             self.index, self.vectors, self.settings.pool_size, blocked=self.mask.blocked, threads=self.settings.threads
         )
         self.alone = InterestSearch(self.index, self.vectors, _OVERLAP_AT, threads=self.settings.threads)
+        self.neighbours = _neighbour_search(serving, self.settings, self.mask.blocked)
         self.popular = _popular(serving.dataset, self.mask.blocked)
         self.context = catalog_context(serving.dataset.catalog, serving.vectors, needs_of([self.settings.diversity]))
 
@@ -129,12 +135,19 @@ class Server:
         for encoded in serving.users.batches(audience, settings.batch_users):
             past, interests = Seen(encoded.offsets, encoded.items), SearchedInterests(encoded.vectors, encoded.valid)
             seen = past if settings.filter_seen else Seen.nothing(len(encoded.vectors))
-            pools = self.search(encoded.vectors, encoded.valid, seen)
-            fill_strangers(pools, np.flatnonzero(~encoded.valid.any(axis=1)), self.popular, seen, settings.threads)
+            pools = self._pools(encoded, past, seen)
             lists = build_lists(pools, replace(self.context, histories=past, interests=interests), settings)
             mix_popular(lists, self._hardly_known(encoded), self.popular, seen, settings.mix_in.share, settings.threads)
             lists = serving.probabilities.of_lists(lists) if serving.probabilities else lists
             yield ServedUsers(encoded, pools, lists, self._overlap(encoded) if diagnostics else None)
+
+    def _pools(self, encoded: EncodedUsers, past: Seen, seen: Seen) -> Pools:
+        if self.neighbours is None:
+            pools, members = self.search(encoded.vectors, encoded.valid, seen), np.flatnonzero(~encoded.valid.any(axis=1))
+        else:
+            pools, members = self.neighbours(past, seen), np.arange(len(encoded.valid))
+        fill_up(pools, members, self.popular, seen, self.settings.threads)
+        return pools
 
     def _hardly_known(self, encoded: EncodedUsers) -> NDArray[np.int64]:
         return np.flatnonzero(encoded.valid.any(axis=1) & (encoded.audience.visible < self.settings.mix_in.below))
@@ -143,6 +156,13 @@ class Server:
         one = np.arange(encoded.valid.shape[1])
         nothing = Seen.nothing(len(encoded.vectors))
         return mean_overlap([self.alone(encoded.vectors, encoded.valid & (one == k), nothing) for k in one])
+
+
+def _neighbour_search(serving: Serving, settings: RecallSettings, blocked: NDArray[np.bool_]) -> NeighbourSearch | None:
+    model = serving.recipe.model
+    if serving.neighbours is None or not isinstance(model, (MarkovSettings, ItemKNNSettings)):
+        return None
+    return NeighbourSearch(serving.neighbours, model.recent, settings.pool_size, blocked=blocked, threads=settings.threads)
 
 
 def _popular(dataset: Dataset, blocked: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -12,9 +12,12 @@ from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.evaluation.settings import BASELINES, EvaluationSettings
 from retrieval.index.settings import IndexSettings
 from retrieval.models.settings import (
+    CountedSettings,
     Gru4RecSettings,
     ImportedSettings,
     InterestTransformerSettings,
+    ItemKNNSettings,
+    MarkovSettings,
     ModelSettings,
     PopularSettings,
     YouTubeDNNSettings,
@@ -24,6 +27,7 @@ from retrieval.training.settings import TrainSettings
 
 GENERATED = "generated/"
 LATELY_DAYS = 7.0
+_NEIGHBOURS = {"markov": MarkovSettings(), "item-knn": ItemKNNSettings()}
 
 
 class MachineSettings(Settings):
@@ -61,7 +65,7 @@ class Recipe(Settings):
             raise ValueError(f"unknown list builder '{name}' in evaluate.frontier_builders{did_you_mean(name, get_args(BuilderName))}")
         if self.evaluate.depth > self.recall.n:
             raise ValueError(f"evaluate.cutoffs reach {self.evaluate.depth}, lists hold recall.n = {self.recall.n}")
-        if self.train.examples.name == "session-parallel" and not isinstance(self.model, (Gru4RecSettings, PopularSettings)):
+        if self.train.examples.name == "session-parallel" and not isinstance(self.model, (Gru4RecSettings, CountedSettings)):
             raise ValueError(f"train.examples.name = 'session-parallel' needs an encoder with a state: gru4rec, not {self.model.name}")
         return self
 
@@ -97,7 +101,7 @@ def _trainable(recipe: Recipe, model: Any) -> TrainSettings:
     # The model to start from is one of the recipe's own kind.
     train = recipe.train.model_copy(update={"start_from": ""})
     examples = train.examples
-    if examples.name != "session-parallel" or isinstance(model, (Gru4RecSettings, PopularSettings)):
+    if examples.name != "session-parallel" or isinstance(model, (Gru4RecSettings, CountedSettings)):
         return train
     windows = max(1, round(examples.batch_size * examples.unroll / model.history))
     return train.model_copy(update={"examples": examples.model_copy(update={"name": "prefixes", "batch_size": windows})})
@@ -110,7 +114,9 @@ def _baseline_model(recipe: Recipe, name: str) -> Any:
     if name == "popular-lately":
         # A plain order says nothing about when: such a log has no "lately".
         return PopularSettings(last_days=LATELY_DAYS) if recipe.data.interactions.time_unit != "order" else None
-    if isinstance(model, (PopularSettings, ImportedSettings)):
+    if name in _NEIGHBOURS:
+        return _NEIGHBOURS[name]
+    if isinstance(model, (CountedSettings, ImportedSettings)):
         return None
     if name == "youtube-dnn":
         names = ("dimension", "history", "similarity", "temperature", "learned_temperature", "dropout")

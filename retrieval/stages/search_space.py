@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import Settings, canonical_json, parse_settings, read_toml, with_values
-from retrieval.models.settings import ImportedSettings, PopularSettings
+from retrieval.models.settings import CountedSettings, ImportedSettings
 from retrieval.stages.recipe import Recipe, parse_recipe
 
 _FIXED = ("train", "train.validation_users")
@@ -160,8 +160,8 @@ def _parse(values: Mapping[str, Any], source: object, where: Path) -> Recipe:
 def _refuse_untrained(recipe: Recipe, search: Search) -> None:
     if isinstance(recipe.model, ImportedSettings):
         raise UsageError("imported vectors are trained elsewhere: there is nothing to search", where=search.path)
-    if isinstance(recipe.model, PopularSettings):
-        raise UsageError("popularity is counted, not trained: there is no validation to compare", where=search.path)
+    if isinstance(recipe.model, CountedSettings):
+        raise UsageError(f"{recipe.model.name} is counted, not trained: there is no validation to compare", where=search.path)
 
 
 def rung_stops(recipe: Recipe, search: Search) -> list[int | None]:

@@ -21,8 +21,9 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.splits import Part, ground_truth, ranges
 from retrieval.models.device import choose_device, choose_precision
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
-from retrieval.models.settings import ImportedSettings, PopularSettings
+from retrieval.models.settings import CountedSettings, ImportedSettings, NeighbourSettings, PopularSettings
 from retrieval.models.table import build_model
+from retrieval.stages.neighbours import count_neighbours
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.warm_start import ITEM_IDS, WEIGHTS, save_item_ids, start_from
 from retrieval.training.checkpoints import Checkpoints, TrainingState
@@ -43,7 +44,7 @@ log = get_logger("train")
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """What a model is a function of, besides its dataset."""
-    if isinstance(recipe.model, PopularSettings):
+    if isinstance(recipe.model, CountedSettings):
         return {"model": recipe.model.model_dump()}
     if isinstance(recipe.model, ImportedSettings):
         # Its files are inputs: where they lie does not matter.
@@ -76,7 +77,7 @@ class Beginning:
             UsageError: it cannot be sharded as the recipe asks, or the start model is of another kind.
         """
         recipe, n_items = self.recipe, self.dataset.catalog.n_items
-        held = None if isinstance(recipe.model, PopularSettings) else held_rows(recipe.train, n_items, world)
+        held = None if isinstance(recipe.model, CountedSettings) else held_rows(recipe.train, n_items, world)
         model = build_model(recipe.model, n_items, recipe.seed, held)
         taken = start_from(model, self.recipe, self.dataset.catalog, self.start) if self.start else None
         return model, {"start": taken} if taken else {}
@@ -91,6 +92,8 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
         kept = Checkpoints(checkpoints)
         state, model, about = _fit(beginning, kept)
         _write_weights(model, kept, staged.path(WEIGHTS))
+    if isinstance(recipe.model, NeighbourSettings):
+        count_neighbours(recipe, dataset).write(staged.path)
     save_item_ids(dataset.catalog, staged.path(ITEM_IDS))
     write_json(staged.path("history.json"), state.curve)
     staged.summary |= {
@@ -163,7 +166,7 @@ def _fit(beginning: Beginning, checkpoints: Checkpoints, stop: int | None = None
     events = TrainingEvents.of(dataset.sequences, dataset.split.train_end)
     if int(events.count.sum()) == 0:
         raise DataContractError("the training part of the split has no events", where="split", remedy="use more data or another protocol")
-    world = ALONE if isinstance(recipe.model, PopularSettings) else beginning.gather(stop)
+    world = ALONE if isinstance(recipe.model, CountedSettings) else beginning.gather(stop)
     model, started = beginning.model(world)
     if isinstance(model, PopularModel):
         return _Fitted(_count(model, events), model, started)
@@ -174,7 +177,7 @@ def _fit(beginning: Beginning, checkpoints: Checkpoints, stop: int | None = None
 
 
 def _count(model: PopularModel, events: TrainingEvents) -> TrainingState:
-    days, n_items = model.settings.last_days, len(model.counts)
+    days, n_items = model.settings.last_days if isinstance(model.settings, PopularSettings) else 0.0, len(model.counts)
     model.fit(_lately(events, days * _DAY, n_items) if days else events.counts(n_items))
     return TrainingState(step=1, best_step=1)
 

@@ -5,7 +5,7 @@ import pytest
 
 from retrieval.index.pools import Pools, Seen
 from retrieval.recall.pools import Lists
-from retrieval.recall.popular import fill_strangers, mix_popular
+from retrieval.recall.popular import fill_up, mix_popular
 
 ITEMS, N, USERS = 60, 10, 25
 
@@ -64,7 +64,7 @@ def test_strangers_get_what_they_have_not_seen() -> None:
     seen, had = histories(rng)
     pools, popular = Pools.empty(USERS, 15), rng.permutation(ITEMS)[:20]
     strangers = rng.random(USERS) < 0.5
-    fill_strangers(pools, np.flatnonzero(strangers), popular, seen)
+    fill_up(pools, np.flatnonzero(strangers), popular, seen)
     for user in range(USERS):
         expected = [row for row in popular.tolist() if row not in had[user]][:15] if strangers[user] else []
         assert pools.rows[user][pools.rows[user] >= 0].tolist() == expected
