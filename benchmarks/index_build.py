@@ -2,6 +2,7 @@
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/index_build.py                              # 10^4, 10^5, 10^6
     OMP_WAIT_POLICY=PASSIVE python benchmarks/index_build.py 10000000 --codes SQ8 --lists 1024    # 2.6 GB of vectors, mapped
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/index_build.py 10000 100000 1000000 10000000 --codes SQ8 --plot growth.html
 
 Each size and code runs in a process of its own, so that its peak resident memory is its own. The vectors lie in a file and are
 mapped, as build-index maps them; `beyond` is the peak less the resident memory before the build and less the vectors themselves.
@@ -9,6 +10,7 @@ CPU seconds of one thread. `IVF`: as many lists as the power of two nearest to t
 """
 
 import argparse
+import math
 import multiprocessing
 import tempfile
 import time
@@ -60,25 +62,45 @@ def resident_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
+def draw(found: list[dict], path: Path) -> None:
+    """Seconds and memory over the items, a line a code, both axes in powers of ten."""
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=1, cols=2, subplot_titles=["CPU seconds", "MB beyond the vectors"])
+    codes = sorted({each["code"] for each in found})
+    for column, name in enumerate(("seconds", "beyond"), start=1):
+        for number, code in enumerate(codes):
+            rows = [each for each in found if each["code"] == code]
+            style = {"name": code, "mode": "lines+markers", "legendgroup": code, "showlegend": column == 1}
+            style |= {"marker_symbol": number, "line_color": ("#0072B2", "#D55E00", "#009E73", "#CC79A7")[number % 4]}
+            scale = 1.0 if name == "seconds" else 1e6
+            figure.add_scatter(x=[each["items"] for each in rows], y=[each[name] / scale for each in rows], row=1, col=column, **style)
+    figure.update_xaxes(type="log", dtick=1, title="items").update_yaxes(type="log", dtick=1)
+    figure.write_html(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--codes", nargs="+", default=["Flat", "SQ8"])
     parser.add_argument("--lists", type=int, default=0, help="default: the power of two nearest to twice the root of the items")
     parser.add_argument("--folder", type=Path, default=None, help="where the vectors are written; default: a temporary folder")
+    parser.add_argument("--plot", type=Path, default=None, help="an HTML page with the growth drawn")
     options = parser.parse_args()
+    rows = []
     for items in options.items:
-        lists = options.lists or 2 ** round(np.log2(2 * np.sqrt(items)))
+        lists = options.lists or 2 ** round(math.log2(2 * math.sqrt(items)))
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             write_vectors(Path(folder) / "items.npy", items)
-            for factory in [f"IVF{lists},{code}" for code in options.codes]:
+            for code in options.codes:
+                factory = f"IVF{lists},{code}"
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     found = pool.apply(build, (folder, factory))
-                print(
-                    f"| {items:,} | {factory} | {found['seconds']:.1f} | {found['seconds'] / items * 1e6:.1f} "
-                    f"| {found['index'] / 1e6:,.0f} | {found['beyond'] / 1e6:,.0f} |",
-                    flush=True,
-                )
+                rows.append({"items": items, "code": code, **found})
+                each = f"{found['seconds']:.1f} | {found['seconds'] / items * 1e6:.1f}"
+                print(f"| {items:,} | {factory} | {each} | {found['index'] / 1e6:,.0f} | {found['beyond'] / 1e6:,.0f} |", flush=True)
+    if options.plot:
+        draw(rows, options.plot)
 
 
 if __name__ == "__main__":
