@@ -70,7 +70,8 @@ def _nested(annotation: Any) -> Iterable[type[BaseModel]]:
 
 
 def _is_tag(cls: type[BaseModel], part: str) -> bool:
-    return part in {str(inner.model_fields["name"].default) for inner in _all_nested(cls) if "name" in inner.model_fields}
+    tags = ("name", "kind")
+    return part in {str(inner.model_fields[tag].default) for inner in _all_nested(cls) for tag in tags if tag in inner.model_fields}
 
 
 def _all_nested(cls: type[BaseModel]) -> Iterable[type[BaseModel]]:

@@ -7,6 +7,7 @@ import polars as pl
 
 from retrieval.core.errors import DataContractError
 from retrieval.data.columns import Sort, Source
+from retrieval.data.fields.settings import AgeField, CategoricalField, EventNumericField, GapField
 from retrieval.data.ids import IdColumn, IdKind, id_column
 from retrieval.data.settings import ContractSettings, InteractionSource, TimeUnit
 from retrieval.data.times import time_column
@@ -90,7 +91,30 @@ def _optional(contract: EventContract) -> dict[str, tuple[pl.Expr, pl.Expr]]:
     if columns.kind:
         kind = pl.col(columns.kind).cast(pl.String)
         found["kind"] = (kind, kind.is_null() | (kind.str.strip_chars() == ""))
+    for name, field in event_columns(columns).items():
+        found[f"field_{name}"] = _field(pl.col(field.column_of(name)), field)
     return found
+
+
+def event_columns(columns: InteractionSource) -> dict[str, CategoricalField | EventNumericField]:
+    """The fields of events that have a column of their own."""
+    return {name: field for name, field in columns.fields.items() if not isinstance(field, (GapField, AgeField))}
+
+
+def read_columns(columns: InteractionSource) -> dict[str, str]:
+    """Setting -> column of those fields."""
+    return {f"fields.{name}": field.column_of(name) for name, field in event_columns(columns).items()}
+
+
+def _field(raw: pl.Expr, field: CategoricalField | EventNumericField) -> tuple[pl.Expr, pl.Expr]:
+    """A name, empty where there is none, or a number, NaN where there is none; broken is what cannot be read as one."""
+    text = raw.cast(pl.String)
+    found = text.str.extract(field.pattern) if field.pattern else text
+    if isinstance(field, CategoricalField):
+        return found.fill_null(""), raw.is_not_null() & found.is_null()
+    number = (found if field.pattern else raw).cast(pl.Float32, strict=False)
+    finite = pl.when(number.is_finite()).then(number)
+    return finite.fill_null(math.nan), raw.is_not_null() & finite.is_null()
 
 
 def _order(raw: pl.Expr, *, as_float: bool) -> pl.Expr:

@@ -1,6 +1,6 @@
 """A prepared dataset, read from its artifact."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -8,6 +8,7 @@ import polars as pl
 from retrieval.core.artifacts import Artifact
 from retrieval.core.errors import IntegrityError
 from retrieval.data.catalog import Catalog
+from retrieval.data.fields.store import Fields
 from retrieval.data.sequences import SequenceDataset
 from retrieval.data.splits import Split
 
@@ -21,6 +22,7 @@ class Dataset:
     """user_id (Int64 or String), events (Int64) and field_<name>; sorted by user_id; [U]."""
     sequences: SequenceDataset
     split: Split
+    fields: Fields = field(default_factory=Fields.none)
 
     @classmethod
     def open(cls, artifact: Artifact) -> "Dataset":
@@ -34,6 +36,7 @@ class Dataset:
             users=pl.read_parquet(artifact.file("users.parquet")),
             sequences=_sequences(artifact),
             split=Split.load(artifact.file("split.parquet")),
+            fields=Fields.open(artifact),
         )
         if not dataset.sequences.n_users == dataset.users.height == len(dataset.split.train_end):
             raise IntegrityError("users, sequences and split differ in length", where=artifact.path, remedy="run prepare again")

@@ -7,10 +7,11 @@ import polars as pl
 from retrieval.core.errors import DataContractError
 from retrieval.data.columns import Sort, Source
 from retrieval.data.contract import first_broken, id_rules
+from retrieval.data.fields.settings import EntityField, MultiField, PatternSource, TextLengthField, VectorField
 from retrieval.data.files import reading, whole
 from retrieval.data.ids import IdKind, id_column
 from retrieval.data.quarantine import Quarantine
-from retrieval.data.settings import ContractSettings, FieldKind, ItemSource, UserSource
+from retrieval.data.settings import ContractSettings, ItemSource, UserSource
 from retrieval.data.times import MICROSECONDS, time_column, time_unit
 
 _NAMES = pl.List(pl.String)
@@ -23,7 +24,7 @@ def read_items(source: Source, columns: ItemSource, kind: IdKind, contract: Cont
         DataContractError: a file is damaged, a column has a type that cannot be what it is declared to be, or too many
             rows break the contract.
     """
-    kinds: dict[str, FieldKind] = {columns.categories: "multi"} if columns.categories else {}
+    kinds: dict[str, EntityField] = {columns.categories: MultiField()} if columns.categories else {}
     reader = EntityReader(source, columns.item, kind, columns.separator, contract, quarantine)
     table = reader.read(columns.fields, kinds, {columns.title: "title"} if columns.title else {})
     title = pl.col("title") if columns.title else pl.lit(None, pl.String).alias("title")
@@ -50,17 +51,19 @@ class EntityReader:
         self.source, self.id_name, self.kind = source, id_name, kind
         self.separator, self.contract, self.quarantine = separator, contract, quarantine
 
-    def read(self, fields: Mapping[str, FieldKind], listed: Mapping[str, FieldKind], texts: Mapping[str, str]) -> pl.DataFrame:
+    def read(self, fields: Mapping[str, EntityField], listed: Mapping[str, EntityField], texts: Mapping[str, str]) -> pl.DataFrame:
         """Columns id, field_<name> for `fields`, listed_<name> for `listed` and the text columns under their new names."""
         raw, frames = [], []
         for file, sorts in zip(self.source.files, self.source.sorts, strict=True):
-            values = {f"field_{name}": self._field(name, kind, sorts[name]) for name, kind in fields.items()}
-            values |= {f"listed_{name}": self._field(name, kind, sorts[name]) for name, kind in listed.items()}
+            values = {f"field_{name}": self._field(field.column_of(name), field, sorts) for name, field in fields.items()}
+            values |= {f"listed_{name}": self._field(name, field, sorts) for name, field in listed.items()}
             values |= {new: self._text(name, sorts[name]) for name, new in texts.items()}
             with reading(file.path):
                 raw.append(whole(file, self.source.columns))
                 frames.append(raw[-1].select(**self._checked_id(sorts), **values))
-        return self._without_bad(pl.concat(raw, how="vertical_relaxed"), pl.concat(frames), list(fields))
+        return self._without_bad(
+            pl.concat(raw, how="vertical_relaxed"), pl.concat(frames), {name: field.column_of(name) for name, field in fields.items()}
+        )
 
     def _checked_id(self, sorts: Mapping[str, Sort]) -> dict[str, pl.Expr]:
         column = id_column(self.id_name, sorts[self.id_name], self.kind)
@@ -68,7 +71,7 @@ class EntityReader:
         names = pl.lit(pl.Series(list(rules)))
         return {"id": column.value, "rule": names.gather(first_broken(list(rules.values())))}
 
-    def _without_bad(self, raw: pl.DataFrame, frame: pl.DataFrame, fields: list[str]) -> pl.DataFrame:
+    def _without_bad(self, raw: pl.DataFrame, frame: pl.DataFrame, fields: Mapping[str, str]) -> pl.DataFrame:
         repeated = pl.col("rule").is_null() & ~pl.col("id").is_first_distinct()
         frame = frame.with_row_index("row").with_columns(
             rule=pl.when(repeated).then(pl.lit(f"repeated_{self.source.name.removesuffix('s')}")).otherwise("rule")
@@ -76,23 +79,29 @@ class EntityReader:
         bad = frame.filter(pl.col("rule").is_not_null())
         self.quarantine.add(self.source.name, bad["row"], bad["rule"], raw[bad["row"]])
         kept = frame.filter(pl.col("rule").is_null())
-        for name in fields:
-            lost = kept.filter(pl.col(f"field_{name}").is_null() & raw[name].gather(kept["row"]).is_not_null())["row"]
+        for name, column in fields.items():
+            lost = kept.filter(pl.col(f"field_{name}").is_null() & raw[column].gather(kept["row"]).is_not_null())["row"]
             self.quarantine.add(self.source.name, lost, pl.repeat(f"unreadable_{name}", lost.len(), eager=True), raw[lost])
         self.quarantine.require_within(self.source.name, raw.height, self.contract.max_bad_share)
         return kept
 
-    def _field(self, name: str, kind: FieldKind, sort: Sort) -> pl.Expr:
-        if kind == "multi":
-            return self._multi(name, sort)
-        if kind == "categorical":
-            return self._text(name, sort)
-        if sort == "list" or (kind == "numeric" and sort == "datetime"):
-            raise self._wrong_type(name, sort, kind)
-        if kind == "numeric":
-            number = pl.col(name).cast(pl.Float64, strict=False)
-            return pl.when(number.is_finite()).then(number)
-        return self._time(name, sort)
+    def _field(self, column: str, field: EntityField, sorts: Mapping[str, Sort]) -> pl.Expr:
+        sort = sorts[column]
+        if isinstance(field, MultiField):
+            return self._multi(column, sort)
+        if isinstance(field, VectorField):
+            return self._vector(column, sort, field.dimension)
+        if field.kind == "time":
+            return self._time(column, sort)
+        if field.kind == "numeric" and sort in ("list", "datetime"):
+            raise self._wrong_type(column, sort, "a number")
+        if field.kind == "numeric" and not field.pattern:
+            return _finite(pl.col(column))
+        text = self._text(column, sort)
+        if isinstance(field, TextLengthField):
+            return (text.str.len_chars() if field.unit == "characters" else text.str.count_matches(r"\S+")).cast(pl.Float64)
+        found = text.str.extract(field.pattern) if isinstance(field, PatternSource) and field.pattern else text
+        return _finite(found) if field.kind == "numeric" else found
 
     def _text(self, name: str, sort: Sort) -> pl.Expr:
         if sort == "list":
@@ -109,7 +118,16 @@ class EntityReader:
         stripped = pl.element().str.strip_chars()
         return names.fill_null([]).list.eval(stripped.filter(stripped != "")).list.unique(maintain_order=True)
 
+    def _vector(self, name: str, sort: Sort, dimension: int) -> pl.Expr:
+        if sort != "list":
+            raise self._wrong_type(name, sort, f"lists of {dimension} numbers")
+        found = pl.col(name).cast(pl.List(pl.Float32), strict=False)
+        whole = (found.list.len() == dimension) & found.list.eval(pl.element().is_finite().fill_null(value=False)).list.all()
+        return pl.when(whole).then(found)
+
     def _time(self, name: str, sort: Sort) -> pl.Expr:
+        if sort == "list":
+            raise self._wrong_type(name, sort, "a time")
         unit = time_unit(self.source, name, "auto")
         column = time_column(name, sort, unit, self.contract)
         # A field may lie before 1970 (a film's release); an event may not.
@@ -119,3 +137,9 @@ class EntityReader:
 
     def _wrong_type(self, name: str, sort: Sort, expected: str) -> DataContractError:
         return DataContractError(f"column '{name}' has the wrong type ({sort})", where=self.source.where, expected=expected)
+
+
+def _finite(value: pl.Expr) -> pl.Expr:
+    """Numbers; null for what is none."""
+    number = value.cast(pl.Float64, strict=False)
+    return pl.when(number.is_finite()).then(number)

@@ -1,6 +1,6 @@
 """Valid events to sequences: sorted by user and time, duplicates out, filters applied."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class SortedEvents:
     offsets: NDArray[np.int64]
     columns: dict[str, NDArray[Any]]
     places: NDArray[Any]
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """Of the fields that hold names: the name of code c at place c."""
 
     def select(self, keep: NDArray[np.bool_]) -> None:
         """Drop the events that are False in `keep`, and the users that have none left; in place."""
@@ -81,14 +83,18 @@ def duplicates(events: SortedEvents) -> NDArray[np.bool_]:
 
 
 def _extra(columns: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
-    """Kind and weight as one number; empty when there is neither."""
-    if "kind" not in columns and "weight" not in columns:
+    """Kind, weight and fields as one number; empty when there is none of them."""
+    further = [name for name in columns if name.startswith("field_")]
+    if not further and "kind" not in columns and "weight" not in columns:
         return np.empty(0, dtype=np.int64)
     extra = np.zeros(len(columns["item"]), dtype=np.int64)
     if "kind" in columns:
         extra |= columns["kind"].astype(np.int64) << 32
     if "weight" in columns:
         extra |= columns["weight"].view(np.uint32).astype(np.int64)
+    for name in further:
+        # Another column, another turn: what differs in one of them differs in the number, but for one case in 2^32 or so.
+        extra = extra * np.int64(0x9E3779B97F4A7C1) + columns[name].view(np.int32)
     return extra
 
 

@@ -18,8 +18,6 @@ from retrieval.data.ids import IdEncoder, TextEncoder
 from retrieval.data.quarantine import Quarantine
 from retrieval.data.settings import FilterSettings
 
-_DTYPES = {"user": np.int32, "item": np.int32, "time": np.int64, "order": np.int64, "weight": np.float32, "kind": np.int32}
-
 
 @dataclass
 class Interactions:
@@ -37,6 +35,8 @@ class Interactions:
     other_kinds: int
     kinds: list[str]
     """The kind of code c at place c."""
+    field_names: dict[str, list[str]]
+    """The same of the fields that hold names."""
 
     def input_rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """The input rows of events, given by their places in the columns."""
@@ -58,6 +58,7 @@ class LogReader:
     known_items: int | None = None
     """The items with smaller codes are in the items table; events on others are quarantined. None: any item."""
     kinds: TextEncoder = field(default_factory=TextEncoder)
+    names: dict[str, TextEncoder] = field(default_factory=lambda: defaultdict(TextEncoder))
 
     def read(self) -> Interactions:
         """Read every file.
@@ -78,11 +79,12 @@ class LogReader:
                     pieces[name].append(values)
         skipped = np.concatenate(passed_over)
         return Interactions(
-            columns={name: _joined(pieces[name], _DTYPES[name]) for name in pieces},
+            columns={name: _joined(pieces[name], pieces[name][0].dtype) for name in pieces},
             rows=total,
             passed_over=skipped,
             other_kinds=len(skipped) - self.quarantine.count("interactions"),
             kinds=self.kinds.ids().to_list(),
+            field_names={name: encoder.ids().to_list() for name, encoder in self.names.items()},
         )
 
     def _checked_batches(self, bar: Progress) -> Iterator[tuple[int, pl.DataFrame, RowCheck]]:
@@ -111,7 +113,7 @@ class LogReader:
             self._isolate(first, frame, places, pl.Series(["unknown_item"]).new_from_index(0, len(places)))
             good[places] = False
             events, items = events.filter(~unknown), items[~unknown]
-        return good, {name: self._column(name, events, items) for name in _DTYPES if name in check.values}
+        return good, {name: self._column(name, events, items) for name in check.values}
 
     def _column(self, name: str, events: pl.DataFrame, items: NDArray[np.int32]) -> NDArray[Any]:
         if name == "item":
@@ -120,6 +122,8 @@ class LogReader:
             return self.users.encode(events["user"])
         if name == "kind":
             return self.kinds.encode(events["kind"])
+        if name.startswith("field_") and events[name].dtype == pl.String:
+            return self.names[name.removeprefix("field_")].encode(events[name])
         values = events[name].to_numpy()
         return _sortable(values) if name == "order" and values.dtype == np.float64 else values
 

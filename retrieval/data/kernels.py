@@ -211,3 +211,13 @@ def kept_per_user(offsets: Int64s, keep: Mask) -> Int64s:
         for place in range(offsets[user], offsets[user + 1]):
             counts[user] += keep[place]
     return counts
+
+
+@njit(cache=True, nogil=True)
+def hash_texts(offsets: Int64s, data: Any, found: Any) -> None:
+    """FNV-1a of the bytes data[offsets[i]:offsets[i+1]] into `found` uint64 [R], mixed so that every bit counts in a remainder."""
+    for row in range(len(found)):
+        value = np.uint64(0xCBF29CE484222325)
+        for place in range(offsets[row], offsets[row + 1]):
+            value = (value ^ np.uint64(data[place])) * np.uint64(0x100000001B3)
+        found[row] = value ^ (value >> np.uint64(32))

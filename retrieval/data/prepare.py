@@ -1,5 +1,6 @@
 """From a log to dataset/<id>/: catalog, users, sequences, split, truth, quarantine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from retrieval.core.artifacts import StagedArtifact
 from retrieval.core.errors import DataContractError
 from retrieval.data.catalog import Catalog
 from retrieval.data.columns import Source, declared_source
-from retrieval.data.contract import EventContract, order_as_float
+from retrieval.data.contract import EventContract, event_columns, order_as_float, read_columns
 from retrieval.data.entities import read_items, read_users
 from retrieval.data.events import SortedEvents, duplicates, filter_rare, ranked, sort_events
+from retrieval.data.fields.fit import FieldFit, RawEvents
+from retrieval.data.fields.settings import EntityField
 from retrieval.data.files import BATCH_ROWS, find_inputs
 from retrieval.data.ids import IdEncoder, IdKind, id_encoder, id_kind
 from retrieval.data.interactions import Interactions, LogReader
@@ -63,13 +66,17 @@ class Sources:
     def find(cls, data: DataSettings) -> "Sources":
         """Find the files and check the columns, before anything is read."""
         log, items, users = data.interactions, data.items, data.users
-        log_columns = {name: getattr(log, name) for name in ("user", "item", "time", "order", "kind", "weight")}
+        log_columns = {name: getattr(log, name) for name in ("user", "item", "time", "order", "kind", "weight")} | read_columns(log)
         item_columns = {"item": items.item, "title": items.title, "categories": items.categories}
         return cls(
             declared_source("interactions", find_inputs(log.path, "data.interactions.path"), log_columns),
-            _optional_source("items", items.path, item_columns | {f"fields.{name}": name for name in items.fields}),
-            _optional_source("users", users.path, {"user": users.user} | {f"fields.{name}": name for name in users.fields}),
+            _optional_source("items", items.path, item_columns | _columns_of(items.fields)),
+            _optional_source("users", users.path, {"user": users.user} | _columns_of(users.fields)),
         )
+
+
+def _columns_of(fields: Mapping[str, EntityField]) -> dict[str, str]:
+    return {f"fields.{name}": field.column_of(name) for name, field in fields.items()}
 
 
 def _optional_source(name: str, path: str, columns: dict[str, str]) -> Source | None:
@@ -124,6 +131,7 @@ def _events(data: DataSettings, sources: Sources, tables: Tables, quarantine: Qu
         )
     if unit != "order":
         np.floor_divide(events.columns["time"], MICROSECONDS, out=events.columns["time"])
+    events.names = read.field_names
     summary |= {"rows": read.rows, "filtered": {"kind": read.other_kinds, "rare": rare}, "time_unit": unit, "kinds": read.kinds}
     return events
 
@@ -162,6 +170,10 @@ def _write(data: DataSettings, settings: SplitSettings, tables: Tables, events: 
     users.write_parquet(staged.path("users.parquet"))
     split.frame().write_parquet(staged.path("split.parquet"))
     truth.write_parquet(staged.path("truth.parquet"))
+    raw = RawEvents({name: events.columns.pop(f"field_{name}") for name in event_columns(data.interactions)}, events.names)
+    fields, drift = FieldFit(data, sequences, split).fit(catalog.frame, users, raw)
+    fields.write(staged)
+    staged.summary |= {"fields": drift} if any(drift.values()) else {}
     staged.summary |= dataset_summary(catalog, sequences, staged.summary.pop("time_unit"))
     staged.summary["split"] = split_summary(settings, split, truth)
 

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from retrieval.core.settings import Settings
+from retrieval.core.settings import Settings, did_you_mean
+from retrieval.data.fields.settings import AgeField, EntityField, EventField
 
 TimeUnit = Literal["auto", "seconds", "milliseconds", "datetime", "order"]
-FieldKind = Literal["categorical", "multi", "numeric", "time"]
 
 
 class InteractionSource(Settings):
@@ -25,6 +25,8 @@ class InteractionSource(Settings):
     """A column that decides between events of one user at one time; the row's place in the input otherwise."""
     kind: str = ""
     weight: str = ""
+    fields: dict[str, EventField] = Field(default_factory=dict)
+    """What else is known of an event: its device, its rating, the time since the one before."""
 
 
 class ItemSource(Settings):
@@ -36,7 +38,7 @@ class ItemSource(Settings):
     categories: str = ""
     """A column of lists, of text with `separator` between the names, or of one number an item."""
     separator: str = Field("|", min_length=1)
-    fields: dict[str, FieldKind] = Field(default_factory=dict)
+    fields: dict[str, EntityField] = Field(default_factory=dict)
 
 
 class UserSource(Settings):
@@ -45,7 +47,7 @@ class UserSource(Settings):
     path: str = ""
     user: str = Field("user_id", min_length=1)
     separator: str = Field("|", min_length=1)
-    fields: dict[str, FieldKind] = Field(default_factory=dict)
+    fields: dict[str, EntityField] = Field(default_factory=dict)
 
 
 class ContractSettings(Settings):
@@ -90,6 +92,19 @@ class DataSettings(Settings):
     def _kinds_need_a_column(self) -> "DataSettings":
         if (self.filters.kinds or self.filters.kind_weights) and not self.interactions.kind:
             raise ValueError("filters on kinds need interactions.kind, the column that holds them")
+        return self
+
+    @model_validator(mode="after")
+    def _fields_have_a_table(self) -> "DataSettings":
+        for side in ("items", "users"):
+            if getattr(self, side).fields and not getattr(self, side).path:
+                raise ValueError(f"{side}.fields need {side}.path, the table that holds them")
+        times = [name for name, field in self.items.fields.items() if field.kind == "time"]
+        for name, field in self.interactions.fields.items():
+            if isinstance(field, AgeField) and field.of not in times:
+                raise ValueError(
+                    f"interactions.fields.{name}.of = '{field.of}' is no time field of the items{did_you_mean(field.of, times)}"
+                )
         return self
 
 

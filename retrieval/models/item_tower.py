@@ -1,5 +1,7 @@
 """The item side: rows of the catalog -> vectors."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -7,8 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retrieval.models.fields.items import ItemFields
+
 _DRAWN = 1 << 20
 """Numbers of a table that are drawn at a time; a multiple of sixteen."""
+_ROWS = 1 << 16
+"""Items whose fields are read at a time where all are asked for."""
 
 
 class RowGradients(NamedTuple):
@@ -71,6 +77,9 @@ class FetchedRows:
 class ItemTower(nn.Module):
     """One embedding a catalog row, for histories and targets alike.
 
+    With fields an item's vector is made of its id's row and of its fields (`ItemFields`); what a step reads more than once is
+    then made once (`once`).
+
     A sharded tower holds the rows `held` alone, with the weights that they have in a whole one; what it reads, its own rows
     included, is what somebody has put into `fetched`.
     """
@@ -86,6 +95,13 @@ class ItemTower(nn.Module):
         self.embedding = nn.Embedding(self.held.stop - self.held.start, dimension, _weight=_drawn(n_items, dimension, self.held))
         self.lookups: Lookups | None = None
         self.fetched: FetchedRows | None = None
+        self.fields: ItemFields | None = None
+        self._made: FetchedRows | None = None
+
+    def with_fields(self, fields: ItemFields) -> "ItemTower":
+        """The same tower, which from now on reads the items' fields, too."""
+        self.fields = fields
+        return self
 
     def read_row_wise(self) -> Lookups:
         """From now on gradients go to the rows that are read, and the table itself has none; returns where they arrive."""
@@ -99,6 +115,28 @@ class ItemTower(nn.Module):
         Raises:
             LookupError: a row lies elsewhere and was not fetched.
         """
+        if self.fields is None:
+            return self.ids(rows)
+        if self._made is not None:
+            return functional.embedding(self._made.places(rows), self._made.vectors)
+        distinct, places = torch.unique(rows, return_inverse=True)
+        return functional.embedding(places, self.fields(self.ids(distinct), distinct))
+
+    @contextmanager
+    def once(self, rows: Sequence[Int[Tensor, "..."]]) -> Iterator[None]:
+        """Inside it the vectors of these rows are made one time, however often they are read; ids without fields are read as ever."""
+        if self.fields is None:
+            yield
+            return
+        distinct = torch.unique(torch.cat([each.flatten() for each in rows]))
+        self._made = FetchedRows(distinct, self.fields(self.ids(distinct), distinct))
+        try:
+            yield
+        finally:
+            self._made = None
+
+    def ids(self, rows: Int[Tensor, "*S"]) -> Float[Tensor, "*S D"]:
+        """Rows of the table of ids. Raises as `forward`."""
         table, places = self._table(rows)
         if self.lookups is not None and torch.is_grad_enabled():
             return self.lookups.read(table, rows, places)
@@ -112,11 +150,15 @@ class ItemTower(nn.Module):
         """
         if self.sharded:
             raise LookupError(f"the item table is sharded: rows {self.held.start} to {self.held.stop} of {self.n_items} lie here")
-        return self.embedding.weight
+        return self.held_items()
 
     def held_items(self) -> Float[Tensor, "H D"]:
         """The vectors of the rows that lie here, in row order."""
-        return self.embedding.weight
+        table = self.embedding.weight
+        if self.fields is None or len(table) == 0:
+            return table
+        blocks = torch.split(torch.arange(self.held.start, self.held.stop, device=table.device), _ROWS)
+        return torch.cat([self.fields(table[rows - self.held.start], rows) for rows in blocks])
 
     def _table(self, rows: Int[Tensor, "*S"]) -> tuple[Float[Tensor, "R D"], Int[Tensor, "*S"]]:
         """Where to read some rows, and at which places."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
+from retrieval.models.fields.settings import FieldsSettings
 
 
 class PriorSettings(Settings):
@@ -37,6 +38,7 @@ class EncoderSettings(Settings):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Of the item vectors of the history, in training."""
     prior: PriorSettings = PriorSettings()
+    fields: FieldsSettings = FieldsSettings()
 
 
 class MultiInterestSettings(EncoderSettings):

@@ -7,6 +7,8 @@ from retrieval.core.seeds import derive_seed
 from retrieval.core.tables import Table
 from retrieval.models.comirec_dr import ComiRecDR
 from retrieval.models.comirec_sa import ComiRecSA
+from retrieval.models.fields.inputs import FieldInputs
+from retrieval.models.fields.items import ItemFields
 from retrieval.models.gru4rec import Gru4Rec
 from retrieval.models.interest_transformer import InterestTransformer
 from retrieval.models.item_tower import ItemTower
@@ -30,10 +32,13 @@ ENCODERS = Table(
 )
 
 
-def build_model(settings: ModelSettings, n_items: int, seed: int, held: slice | None = None) -> AbstractRetrievalModel:
+def build_model(
+    settings: ModelSettings, n_items: int, seed: int, held: slice | None = None, fields: FieldInputs | None = None
+) -> AbstractRetrievalModel:
     """A model with weights drawn from `seed`; the global generator is left as it was.
 
     `held` are the rows of the item table that it is to hold, None is all: their weights, and all others, are the same.
+    `fields` are those that the settings name, None where they name none; weights of ids and encoder do not depend on them.
 
     Raises:
         UsageError: the vectors are imported, so there is nothing to train.
@@ -44,4 +49,12 @@ def build_model(settings: ModelSettings, n_items: int, seed: int, held: slice | 
         raise UsageError("imported vectors are trained elsewhere", where="model.name = 'imported'", remedy="choose a model to train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        return RetrievalModel(ItemTower(n_items, settings.dimension, held), ENCODERS[settings.name](settings), settings)
+        model = RetrievalModel(ItemTower(n_items, settings.dimension, held), ENCODERS[settings.name](settings), settings)
+        return model if fields is None else _with_fields(model, fields)
+
+
+def _with_fields(model: RetrievalModel, fields: FieldInputs) -> RetrievalModel:
+    settings = model.settings
+    if fields.items:
+        model.items.with_fields(ItemFields(fields, settings.dimension, settings.fields))
+    return model

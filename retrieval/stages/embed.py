@@ -16,7 +16,7 @@ def write_vectors(model: AbstractRetrievalModel, model_id: str, catalog_fingerpr
     Raises:
         IntegrityError: a vector is not finite.
     """
-    vectors = model.all_items().cpu().numpy().astype(np.float32)
+    vectors = model.eval().all_items().cpu().numpy().astype(np.float32)
     if not np.isfinite(vectors).all():
         raise IntegrityError("the model gives item vectors that are not finite", where=f"model {model_id}", remedy="train it again")
     save_array(staged.path("items.npy"), vectors)

@@ -79,7 +79,7 @@ class Pipeline:
 
     @cached_property
     def model(self) -> AbstractRetrievalModel:
-        return train.open_model(self.model_artifact, self.recipe, self.dataset.catalog.n_items)
+        return train.open_model(self.model_artifact, self.recipe, self.dataset)
 
     @cached_property
     def users(self) -> AbstractUserVectors:

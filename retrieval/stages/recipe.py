@@ -11,8 +11,10 @@ from retrieval.data.generator.settings import GeneratorSettings
 from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.evaluation.settings import BASELINES, EvaluationSettings
 from retrieval.index.settings import IndexSettings
+from retrieval.models.fields.settings import ACTIVITY
 from retrieval.models.settings import (
     CountedSettings,
+    EncoderSettings,
     Gru4RecSettings,
     ImportedSettings,
     InterestTransformerSettings,
@@ -67,7 +69,22 @@ class Recipe(Settings):
             raise ValueError(f"evaluate.cutoffs reach {self.evaluate.depth}, lists hold recall.n = {self.recall.n}")
         if self.train.examples.name == "session-parallel" and not isinstance(self.model, (Gru4RecSettings, CountedSettings)):
             raise ValueError(f"train.examples.name = 'session-parallel' needs an encoder with a state: gru4rec, not {self.model.name}")
+        _require_fields(self.model, self.data)
         return self
+
+
+def _require_fields(model: Any, data: DataSettings) -> None:
+    """What a model reads has to be declared."""
+    if not isinstance(model, EncoderSettings):
+        return
+    declared: dict[str, Mapping[str, Any]] = {"items": data.items.fields, "users": data.users.fields, "events": data.interactions.fields}
+    fields = model.fields
+    read = [("items", fields.items), ("users", fields.users), ("events", fields.events), ("users", fields.poso.keys)]
+    for side, names in read:
+        for name in names:
+            if name not in declared[side] and not (side == "users" and name == ACTIVITY):
+                where = f"data.{'interactions' if side == 'events' else side}.fields"
+                raise ValueError(f"model.fields reads '{name}', which {where} do not declare{did_you_mean(name, declared[side])}")
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -119,7 +136,7 @@ def _baseline_model(recipe: Recipe, name: str) -> Any:
     if isinstance(model, (CountedSettings, ImportedSettings)):
         return None
     if name == "youtube-dnn":
-        names = ("dimension", "history", "similarity", "temperature", "learned_temperature", "dropout")
+        names = ("dimension", "history", "similarity", "temperature", "learned_temperature", "dropout", "fields")
         shared = {key: getattr(model, key) for key in names}
         return YouTubeDNNSettings(**shared)
     return model.model_copy(update={"interests": 1}) if getattr(model, "interests", 1) > 1 else None

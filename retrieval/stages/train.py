@@ -20,8 +20,9 @@ from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
 from retrieval.data.splits import Part, ground_truth, ranges
 from retrieval.models.device import choose_device, choose_precision
+from retrieval.models.fields.inputs import FieldInputs
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
-from retrieval.models.settings import CountedSettings, ImportedSettings, NeighbourSettings, PopularSettings
+from retrieval.models.settings import CountedSettings, EncoderSettings, ImportedSettings, NeighbourSettings, PopularSettings
 from retrieval.models.table import build_model
 from retrieval.stages.neighbours import count_neighbours
 from retrieval.stages.recipe import Recipe
@@ -78,7 +79,7 @@ class Beginning:
         """
         recipe, n_items = self.recipe, self.dataset.catalog.n_items
         held = None if isinstance(recipe.model, CountedSettings) else held_rows(recipe.train, n_items, world)
-        model = build_model(recipe.model, n_items, recipe.seed, held)
+        model = build_model(recipe.model, n_items, recipe.seed, held, model_fields(recipe, self.dataset))
         taken = start_from(model, self.recipe, self.dataset.catalog, self.start) if self.start else None
         return model, {"start": taken} if taken else {}
 
@@ -120,7 +121,7 @@ def _parameters(model: AbstractRetrievalModel) -> int:
     own = sum(value.numel() for value in model.parameters())
     if not isinstance(model, RetrievalModel):
         return own
-    held = model.items.held_items()
+    held = model.items.embedding.weight
     return own - held.numel() + model.items.n_items * held.shape[1]
 
 
@@ -142,13 +143,18 @@ def train_along(beginning: Beginning, stop: int | None) -> None:
     _fit(beginning, Checkpoints(Path(os.devnull)), stop)
 
 
-def open_model(artifact: Artifact, recipe: Recipe, n_items: int) -> AbstractRetrievalModel:
+def model_fields(recipe: Recipe, dataset: Dataset) -> FieldInputs | None:
+    """The fields that the recipe's model reads, None where it knows ids alone."""
+    return FieldInputs.of(recipe.model.fields, dataset) if isinstance(recipe.model, EncoderSettings) else None
+
+
+def open_model(artifact: Artifact, recipe: Recipe, dataset: Dataset) -> AbstractRetrievalModel:
     """The trained model, on the recipe's device and ready to encode.
 
     Raises:
         IntegrityError: the weights are damaged.
     """
-    model = build_model(recipe.model, n_items, recipe.seed)
+    model = build_model(recipe.model, dataset.catalog.n_items, recipe.seed, fields=model_fields(recipe, dataset))
     TensorFile(artifact.file(WEIGHTS)).fill(model.state_dict())
     return model.to(choose_device(recipe.machine.device)).eval()
 

@@ -22,6 +22,7 @@ from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.sampling.negatives import SAMPLERS, Negatives, NegativeSampler, popularity
 from retrieval.sampling.sources import SOURCES, AbstractSource, Parts
 from retrieval.training.carried import CarriedStates
+from retrieval.training.classes import TrainedClasses
 from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import AbstractExamples, TrainingEvents, Windows
 from retrieval.training.sharding import RowExchange
@@ -77,7 +78,7 @@ class Objective:
         self.carried = CarriedStates()
         self.loss = LOSSES[settings.name](settings)
         self.n_items = model.items.n_items
-        self.source = self._source(examples)
+        self.source, self.classes = self._source(examples), TrainedClasses.of(model)
 
     def __call__(self, windows: Windows, step: int, *, least_history: int | None) -> Float[Tensor, ""]:
         """The mean loss of the examples of some windows.
@@ -126,13 +127,27 @@ class Objective:
         longest = windows.longest  # padding that no window of the part needs is not made
         positions = _positions(windows, longest, least_history, self.events)
         histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest)
-        interests = self.model.interests(histories) if least_history is None else self._at(windows, histories, positions)
-        if len(plan.rows) == 0:  # no event of these windows comes late enough to be a target
-            return interests.vectors.sum() * 0.0
-        examples = Examples(self._queries(interests), plan.rows, self.model.item_vectors(plan.rows), plan.weights)
-        seen = positions.chosen % longest + 1
-        loss = self.loss(examples, self._competitors(plan.negatives, self._known(histories, positions.owner, seen)), self.compute)
+        with self.model.items.once([histories.items, plan.rows, *self._competing(plan)]):
+            interests = self.model.interests(histories) if least_history is None else self._at(windows, histories, positions)
+            if len(plan.rows) == 0:  # no event of these windows comes late enough to be a target
+                return interests.vectors.sum() * 0.0
+            seen = positions.chosen % longest + 1
+            known = self._known(histories, positions.owner, seen)
+            loss = self.loss(*self._compared(plan, interests, known), self.compute)
         return loss + self._penalty(interests, plan.weights, seen)
+
+    def _compared(self, plan: _Plan, interests: Interests, known: KnownItems | None) -> tuple[Examples, Competitors]:
+        """The examples, and what they compete with."""
+        examples = Examples(self._queries(interests), plan.rows, self.model.item_vectors(plan.rows), plan.weights)
+        if plan.negatives is None and self.classes is not None:
+            return self.classes.compared(self.model, examples, known)
+        return examples, self._competitors(plan.negatives, known)
+
+    def _competing(self, plan: _Plan) -> list[Int[Tensor, " M"]]:
+        """The rows that the positives compete with, unless they are all."""
+        if plan.negatives is not None:
+            return [plan.negatives.rows]
+        return [] if self.classes is None else [self.classes.rows]
 
     def _targets(self, windows: Windows, positions: _Positions, step: int) -> Int[Tensor, " P"]:
         """One of the next `horizon` events of each position, or of as many as there are."""
@@ -199,11 +214,18 @@ class Objective:
 
     def _source(self, examples: AbstractExamples | None) -> AbstractSource:
         settings, counts = self.settings, self.events.counts(self.n_items)
-        drawn = NegativeSampler(SAMPLERS[settings.sampler](counts, settings.alpha))
+        drawn = NegativeSampler(self._drawable(SAMPLERS[settings.sampler](counts, settings.alpha), counts))
         earlier = None if examples is None else self._earlier(examples)
         # A positive is an event: popularity to the power one.
         batch = drawn if settings.source == "drawn" else NegativeSampler(popularity(counts, 1.0))
         return SOURCES[settings.source](Parts(batch, drawn, settings.negatives, self.seed, earlier, settings.queue_batches))
+
+    def _drawable(self, probabilities: Float[Tensor, " N"], counts: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """With fields, nothing that training has not seen: as a negative it would teach that what is like it is never wanted."""
+        if self.model.items.fields is None:
+            return probabilities
+        left = torch.where(counts > 0, probabilities, 0.0)
+        return left / left.sum()
 
     def _earlier(self, examples: AbstractExamples) -> Callable[[int], Int[Tensor, " P"]]:
         """The positives of a step, made anew from its number and kept while they are in the queue."""

@@ -33,7 +33,9 @@ class Optimizer:
 
     def __init__(self, model: RetrievalModel, settings: OptimizerSettings, *, row_wise: bool, world: World = ALONE) -> None:
         self._world, self._items = world, model.items
-        self._table = RowWiseAdam(model.items.held_items(), model.items.read_row_wise(), settings, model.items.held) if row_wise else None
+        self._table = (
+            RowWiseAdam(model.items.embedding.weight, model.items.read_row_wise(), settings, model.items.held) if row_wise else None
+        )
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # A single number is a scale, and decay would pull it to a value that means something.
         numbers, arrays = ([each for each in trained if (each.ndim == 0) is number] for number in (True, False))

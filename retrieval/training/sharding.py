@@ -65,7 +65,7 @@ class RowExchange:
         held = self.items.held
         own = torch.unique(needed[self.world.rank])
         asked = [torch.unique(rows[(rows >= held.start) & (rows < held.stop)]) for rows in needed]
-        vectors = self.items.held_items().detach()[torch.cat(asked) - held.start]
+        vectors = self.items.embedding.weight.detach()[torch.cat(asked) - held.start]
         found = self.world.swapped(vectors, [len(rows) for rows in asked], self._counts(own))
         self.items.fetched = FetchedRows(own, found)
         try:

@@ -1,0 +1,75 @@
+"""How a field looks in the events to predict, against how it looked in those of training."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.data.fields.coding import Coding, Counts, FieldColumn
+
+_BINS = 10
+
+
+def drift_of(column: FieldColumn, training: Counts, later: Counts) -> dict[str, Any]:
+    """What a person should know of a field before trusting it.
+
+    `unknown_in_training` and `unknown_later` are shares of events whose value is missing or has no row of its own.
+    `distance` is Jensen and Shannon's, the root of the divergence in bits, from 0 for equal distributions to 1 for disjoint
+    ones; numbers are compared over ten even bins within five deviations, vectors by the length of the shift of their mean, in
+    deviations a number.
+
+    Args:
+        column: R values.
+        training: int64 [R], how many events of training each value has.
+        later: the same of the test part.
+    """
+    before, after = _shares(column, training), _shares(column, later)
+    found = {"kind": column.coding.kind, "rows": column.coding.rows, "numbers": column.coding.width}
+    unknown = {"unknown_in_training": _rounded(before[0]), "unknown_later": _rounded(after[0])} if len(before) else {}
+    if not later.sum():
+        return found | unknown
+    distance = _distance(before, after) if _has_shares(column.coding) else _shift(column, training, later)
+    return found | unknown | {"distance": _rounded(distance)}
+
+
+def _has_shares(coding: Coding) -> bool:
+    return coding.kind != "vector"
+
+
+def _shares(column: FieldColumn, events: Counts) -> NDArray[np.float64]:
+    """Events with each row of the field, as shares; the first is that of the unknown."""
+    if column.values is not None:
+        return _binned(column.values, events)
+    assert column.codes is not None  # noqa: S101 - there are no others
+    weights = events if column.offsets is None else np.repeat(events, np.diff(column.offsets))
+    counts = np.bincount(column.codes, weights=weights, minlength=column.coding.rows)
+    return _normal(counts)
+
+
+def _binned(values: NDArray[np.float32], events: Counts) -> NDArray[np.float64]:
+    """Numbers by their place among even bins of what is possible; vectors by whether they are there."""
+    missing = ~values.any(axis=1) if values.shape[1] != 2 else values[:, 1] > 0
+    bins = np.where(missing, 0, 1 + np.clip(((values[:, 0] + 5.0) * _BINS / 10.0).astype(np.int64), 0, _BINS - 1))
+    counts = np.bincount(bins, weights=events, minlength=_BINS + 1)
+    return _normal(counts)
+
+
+def _normal(counts: NDArray[Any]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = counts / max(1.0, float(counts.sum()))
+    return shares
+
+
+def _distance(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    middle = (before + after) / 2
+    parts = [(each[each > 0] * np.log2(each[each > 0] / middle[each > 0])).sum() for each in (before, after)]
+    return float(np.sqrt(max(0.0, sum(parts) / 2)))
+
+
+def _shift(column: FieldColumn, training: Counts, later: Counts) -> float:
+    assert column.values is not None  # noqa: S101 - vectors have numbers
+    means = [np.average(column.values, axis=0, weights=events) for events in (training, later)]
+    return float(np.sqrt(np.square(means[1] - means[0]).mean()))
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,1 @@
+"""Fields of items, users and events as vectors: looked up, gated, brought together."""

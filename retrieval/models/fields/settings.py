@@ -1,0 +1,38 @@
+"""Which fields a model reads, and how; free of torch."""
+
+from pydantic import Field
+
+from retrieval.core.settings import Settings
+from retrieval.models.gates.settings import GateNetSettings, GateSettings, NoGate, PosoSettings
+
+ACTIVITY = "activity"
+"""The one user field that needs no column: the bucketised number of events up to now."""
+
+
+class FieldsSettings(Settings):
+    """Fields by the names that [data] gives them. Without any a model knows ids alone."""
+
+    items: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    """`activity` is one of them everywhere: the bucketised number of the user's events."""
+    events: tuple[str, ...] = ()
+    gate: GateSettings = NoGate()
+    """Over the fields of each tower; an item's id is one of the item tower's fields."""
+    layers: int = Field(0, ge=0, le=8)
+    """Layers with ReLU over all fields of a tower, added to their sum; their last one begins at zero."""
+    id_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the items of a step whose id is left out in training, so that fields alone make a good vector. What has no
+    training event is served so."""
+    history_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the examples whose history is left out in training, so that users without events get interests from fields."""
+    poso: PosoSettings = PosoSettings()
+
+    @property
+    def reads_users(self) -> bool:
+        """Whether interests are made from more than events."""
+        return bool(self.users) or self.poso.form != "none"
+
+    @property
+    def hidden_gate(self) -> bool:
+        """Whether hidden layers are gated."""
+        return isinstance(self.gate, GateNetSettings) and self.gate.hidden

@@ -1,0 +1,184 @@
+"""Fields in the item tower: the vectors of a naive loop, made once a step, ids left out where they know nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from retrieval.data.fields.coding import FieldColumn, code_column
+from retrieval.data.fields.settings import CategoricalField, MultiField, NumericField, VectorField
+from retrieval.losses.settings import LossSettings
+from retrieval.models.fields.inputs import FieldInputs
+from retrieval.models.fields.settings import FieldsSettings
+from retrieval.models.fields.vectors import FieldVectors
+from retrieval.models.retrieval_model import RetrievalModel
+from retrieval.models.settings import ComiRecSASettings
+from retrieval.models.table import build_model
+from retrieval.training.examples import Prefixes, TrainingEvents
+from retrieval.training.objective import Objective
+from retrieval.training.settings import ExampleSettings
+
+ITEMS, WIDTH = 24, 8
+TRAINED = np.arange(ITEMS) < 20
+
+
+def columns(n_items: int = ITEMS) -> list[FieldColumn]:
+    random, events = np.random.default_rng(2), np.ones(n_items, dtype=np.int64)
+    lists = [[f"t{number}" for number in random.integers(0, 6, size=random.integers(0, 4))] for _ in range(n_items)]
+    other = [[f"u{number}" for number in random.integers(0, 3, size=2)] for _ in range(n_items)]
+    return [
+        code_column("numbers", NumericField(), pl.Series(random.normal(size=n_items)), events),
+        code_column("tags", MultiField(), pl.Series(lists, dtype=pl.List(pl.String)), events),
+        code_column("letter", CategoricalField(), pl.Series(random.choice(["a", "b", "c"], n_items)), events),
+        code_column("others", MultiField(), pl.Series(other, dtype=pl.List(pl.String)), events),
+        code_column("price", NumericField(buckets=3), pl.Series(random.normal(size=n_items)), events),
+        code_column("image", VectorField(dimension=3), pl.Series(random.normal(size=(n_items, 3)).tolist()), events),
+    ]
+
+
+def model_with(found: Sequence[FieldColumn] | None = None, **fields: Any) -> RetrievalModel:
+    found = columns() if found is None else found
+    names = tuple(each.coding.name for each in found)
+    settings = ComiRecSASettings(dimension=WIDTH, history=6, interests=2, fields=FieldsSettings(items=names, **fields))
+    model = build_model(settings, ITEMS, 1, fields=FieldInputs(items=found, trained=TRAINED) if names else None)
+    assert isinstance(model, RetrievalModel)
+    if model.items.fields is not None:
+        torch.manual_seed(0)
+        torch.nn.init.normal_(model.items.fields.vectors.table)
+    return model
+
+
+def naive(vectors: FieldVectors, found: Sequence[FieldColumn], row: int) -> dict[str, torch.Tensor]:
+    """The vector of every field of a row, one after the other."""
+    by_name, tables, start = {each.coding.name: each for each in found}, {}, 0
+    for name in vectors.names:
+        tables[name] = vectors.table[start : start + by_name[name].coding.rows]
+        start += by_name[name].coding.rows
+    products = iter(vectors.products)
+    expected = {}
+    for name in vectors.names:
+        column = by_name[name]
+        if column.values is not None:
+            expected[name] = next(products)(torch.from_numpy(column.values[row]))
+        elif column.offsets is not None:
+            own = column.codes[column.offsets[row] : column.offsets[row + 1]]
+            expected[name] = sum(tables[name][code] for code in own.tolist()) / len(own)
+        else:
+            expected[name] = tables[name][int(column.codes[row])]
+    return expected
+
+
+def test_the_vectors_of_fields_are_those_of_a_loop() -> None:
+    found = columns()
+    fields = model_with(found).items.fields
+    assert fields is not None
+    assert sorted(fields.vectors.names) == sorted(each.coding.name for each in found)
+    rows = torch.tensor([5, 0, 23, 5])
+    given = fields.vectors(rows)
+    for place, row in enumerate(rows.tolist()):
+        expected = naive(fields.vectors, found, row)
+        torch.testing.assert_close(given[place], torch.stack([expected[name] for name in fields.vectors.names]))
+
+
+@pytest.mark.parametrize("chosen", [[0], [1], [2], [1, 3], [0, 5], [2, 4], [0, 1]])
+def test_any_choice_of_fields_is_one_lookup(chosen: list[int]) -> None:
+    found = [columns()[number] for number in chosen]
+    fields = model_with(found).items.fields
+    assert fields is not None
+    expected = naive(fields.vectors, found, 7)
+    torch.testing.assert_close(fields.vectors(torch.tensor([7]))[0], torch.stack([expected[name] for name in fields.vectors.names]))
+
+
+def test_ids_and_encoder_begin_as_they_do_without_fields() -> None:
+    plain, with_fields = model_with([]).state_dict(), model_with().state_dict()
+    assert all(torch.equal(value, with_fields[name]) for name, value in plain.items())
+    assert not any("codes" in name or "values" in name for name in with_fields), "codes belong to the dataset"
+
+
+def test_an_item_without_a_training_event_is_its_fields() -> None:
+    model = model_with().eval()
+    before = model.all_items().detach().clone()
+    with torch.no_grad():
+        model.items.embedding.weight.add_(1.0)
+    moved = (model.all_items() - before).abs().amax(dim=1) > 0
+    assert torch.equal(moved, torch.from_numpy(TRAINED))
+    assert len(torch.unique(before[~torch.from_numpy(TRAINED)], dim=0)) == 4, "fields tell them apart"
+
+
+def test_ids_are_left_out_in_training_alone() -> None:
+    model = model_with(id_dropout=0.5)
+    rows = torch.arange(20)
+    whole = model.eval().item_vectors(rows)
+    assert torch.equal(whole, model.item_vectors(rows))
+    changed = (model.train().item_vectors(rows) != whole).any(dim=1)
+    assert 0 < int(changed.sum()) < 20
+    assert torch.equal(model_with().train().item_vectors(rows), model_with().eval().item_vectors(rows))
+
+
+def test_rows_made_once_are_the_rows_made_alone() -> None:
+    model = model_with()
+    rows, others = torch.tensor([[3, 3], [7, 0]]), torch.tensor([7, 23])
+    alone = model.items(rows), model.items(others)
+    with model.items.once([rows, others]):
+        torch.testing.assert_close((model.items(rows), model.items(others)), alone)
+        with pytest.raises(LookupError):
+            model.items(torch.tensor([1]))
+    torch.testing.assert_close(model.items(torch.arange(ITEMS)), model.all_items())
+
+
+def objective_of(model: RetrievalModel, *, row_wise: bool = False, **loss: Any) -> tuple[Objective, Prefixes]:
+    random = np.random.default_rng(1)
+    items = torch.from_numpy(random.integers(20, size=120).astype(np.int32))
+    start, count = torch.arange(0, 120, 10), torch.full((12,), 10)
+    events = TrainingEvents(items, torch.arange(120), start, count)
+    if row_wise:
+        model.items.read_row_wise()
+    examples = Prefixes(events, 6, ExampleSettings(batch_size=6), 1)
+    return Objective(model, events, LossSettings(**loss), torch.float32, 1, examples), examples
+
+
+@pytest.mark.parametrize(
+    "loss", [{"name": "full-softmax"}, {"name": "full-softmax", "leave_out": "future"}, {"sampler": "uniform", "negatives": 64}]
+)
+def test_what_training_has_not_seen_is_no_competitor(loss: dict[str, Any]) -> None:
+    names = pl.Series(["old"] * 20 + ["new"] * 4)
+    model = model_with([code_column("age", CategoricalField(), names, np.ones(ITEMS, dtype=np.int64))])
+    objective, examples = objective_of(model, **loss)
+    objective(examples.batch(0), 0, least_history=1).backward()
+    assert model.items.fields is not None
+    gradient = model.items.fields.vectors.table.grad
+    assert gradient is not None
+    by_name = dict(zip(["unknown", "new", "old"], gradient.abs().amax(dim=1).tolist(), strict=True))
+    assert by_name["old"] > 0
+    assert by_name["new"] == 0
+
+
+def test_a_full_softmax_over_trained_items_is_the_plain_one() -> None:
+    """Fields that say nothing, all items trained: the loss is that of ids."""
+    plain, fielded = model_with([]), model_with([columns()[2]])
+    assert fielded.items.fields is not None
+    torch.nn.init.zeros_(fielded.items.fields.vectors.table)
+    fielded.items.fields.trained.fill_(True)
+    for loss in ({"name": "full-softmax"}, {"name": "full-softmax", "leave_out": "window"}, {"sampler": "popularity"}):
+        losses = []
+        for model in (plain, fielded):
+            objective, examples = objective_of(model, **loss)
+            losses.append(objective(examples.batch(0), 0, least_history=1))
+        torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_a_table_read_row_by_row_has_the_same_gradients() -> None:
+    dense, sparse = model_with(), model_with()
+    for model, row_wise in ((dense, False), (sparse, True)):
+        objective, examples = objective_of(model, row_wise=row_wise, negatives=16)
+        objective(examples.batch(0), 0, least_history=1).backward()
+    assert sparse.items.lookups is not None
+    found = sparse.items.lookups.gradients()
+    assert dense.items.embedding.weight.grad is not None
+    torch.testing.assert_close(found.values, dense.items.embedding.weight.grad[found.rows])
+    assert dense.items.fields is not None
+    assert sparse.items.fields is not None
+    torch.testing.assert_close(sparse.items.fields.vectors.table.grad, dense.items.fields.vectors.table.grad)
