@@ -164,23 +164,24 @@ def gather(vectors: Array, rows: Array, start: int, stop: int, length: float, bl
     for i in range(start, stop):
         square = dot(vectors[rows[i]], vectors[rows[i]])
         scale[i] = length / math.sqrt(square) if square > 0.0 else 0.0
-    whole = stop - (stop - start) % _LANES
+    whole, unit = stop - (stop - start) % _LANES, np.empty((_LANES, block.shape[0]), block.dtype)
     for i in range(start, whole, _LANES):
-        _transpose(vectors, rows[i : i + _LANES], scale[i : i + _LANES], block[:, i : i + _LANES])
+        for j in range(_LANES):
+            scaled(vectors[rows[i + j]], scale[i + j], unit[j])
+        _transpose(unit, block[:, i : i + _LANES])
     for i in range(whole, stop):
         for d in range(block.shape[0]):
             block[d, i] = vectors[rows[i], d] * scale[i]
 
 
 @njit(cache=True, nogil=True)
-def _transpose(vectors: Array, rows: Array, scale: Array, out: Array) -> None:
-    """Eight vectors, times a number each, as columns."""
-    a, b, c, d = vectors[rows[0]], vectors[rows[1]], vectors[rows[2]], vectors[rows[3]]
-    e, f, g, h = vectors[rows[4]], vectors[rows[5]], vectors[rows[6]], vectors[rows[7]]
+def _transpose(unit: Array, out: Array) -> None:
+    """Eight vectors as columns."""
+    a, b, c, d, e, f, g, h = unit[0], unit[1], unit[2], unit[3], unit[4], unit[5], unit[6], unit[7]
     for k in range(np.uintp(out.shape[0])):
         line = out[k]
-        line[0], line[1], line[2], line[3] = a[k] * scale[0], b[k] * scale[1], c[k] * scale[2], d[k] * scale[3]
-        line[4], line[5], line[6], line[7] = e[k] * scale[4], f[k] * scale[5], g[k] * scale[6], h[k] * scale[7]
+        line[0], line[1], line[2], line[3] = a[k], b[k], c[k], d[k]
+        line[4], line[5], line[6], line[7] = e[k], f[k], g[k], h[k]
 
 
 @njit(cache=True, nogil=True)
