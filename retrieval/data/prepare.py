@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from retrieval.core.arrays import save_array
 from retrieval.core.artifacts import StagedArtifact
 from retrieval.core.errors import DataContractError
-from retrieval.data.catalog import Catalog
+from retrieval.data.catalog import Catalog, rows_of
 from retrieval.data.columns import Source, declared_source
 from retrieval.data.contract import EventContract, event_columns, order_as_float, read_columns
 from retrieval.data.entities import read_items, read_users
@@ -132,8 +132,18 @@ def _events(data: DataSettings, sources: Sources, tables: Tables, quarantine: Qu
     if unit != "order":
         np.floor_divide(events.columns["time"], MICROSECONDS, out=events.columns["time"])
     events.names = read.field_names
+    if data.keep_users_without_events and tables.users is not None:
+        _join_users(events, tables.users["id"])
     summary |= {"rows": read.rows, "filtered": {"kind": read.other_kinds, "rare": rare}, "time_unit": unit, "kinds": read.kinds}
     return events
+
+
+def _join_users(events: SortedEvents, table: pl.Series) -> None:
+    """Users who have no event get a row, too."""
+    every = pl.concat([events.users, table.alias(events.users.name)]).unique().sort()
+    lengths = np.zeros(len(every), dtype=np.int64)
+    lengths[rows_of(every, events.users)] = np.diff(events.offsets)
+    events.users, events.offsets = every, np.concatenate([[0], np.cumsum(lengths)])
 
 
 def _isolate_duplicates(data: DataSettings, tables: Tables, events: SortedEvents, read: Interactions, quarantine: Quarantine) -> None:

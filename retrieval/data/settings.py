@@ -87,6 +87,8 @@ class DataSettings(Settings):
     contract: ContractSettings = Field(default_factory=ContractSettings)
     filters: FilterSettings = Field(default_factory=FilterSettings)
     keep_items_without_events: bool = False
+    keep_users_without_events: bool = False
+    """Of the table of users: whoever has no event gets lists, too, from fields where the model reads some."""
 
     @model_validator(mode="after")
     def _kinds_need_a_column(self) -> "DataSettings":

@@ -8,6 +8,29 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Owners:
+    """Whose windows are gathered, for models that read fields of users and events."""
+
+    users: Int[Tensor, " B"]
+    """User rows of the dataset."""
+    first: Int[Tensor, " B"]
+    """Where each user's first visible event lies in the event arrays, or would lie if it were there."""
+    places: Int[Tensor, " E"] | None = None
+    """Where the events of the arrays lie in the log; None: where they lie in the arrays."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of windows besides their items."""
+
+    users: Int[Tensor, " B"]
+    before: Int[Tensor, " B"]
+    """Visible events before the window."""
+    places: Int[Tensor, "B L"]
+    """Where the events lie in the log; of some event where invalid."""
+
+
+@dataclass(frozen=True)
 class Histories:
     """The last events of B users, oldest first, left-aligned: position 0 holds the oldest visible event.
 
@@ -20,6 +43,8 @@ class Histories:
     valid: Bool[Tensor, "B L"]
     ages: Float[Tensor, "B L"]
     """Time between each event and the last of the window, in units of the log's time; 0 where invalid."""
+    context: Context | None = None
+    """There where a model reads fields of users or events."""
 
     @property
     def lengths(self) -> Int[Tensor, " B"]:
@@ -33,6 +58,7 @@ def gather_histories(
     start: Int[Tensor, " B"],
     end: Int[Tensor, " B"],
     length: int,
+    owners: Owners | None = None,
 ) -> Histories:
     """Windows of the event arrays [start, end), truncated to their last `length` events.
 
@@ -42,6 +68,7 @@ def gather_histories(
         start: first event of each window, a position in `items`.
         end: one past the last event of each window.
         length: L.
+        owners: whose they are, where a model asks for it.
     """
     start = torch.maximum(start, end - length)
     positions = start[:, None] + torch.arange(length, device=items.device)
@@ -49,4 +76,8 @@ def gather_histories(
     positions = positions.clamp(max=max(items.numel() - 1, 0))
     last = times[(end - 1).clamp(min=0)].to(torch.int64)
     ages = (last[:, None] - times[positions]).to(torch.float32)
-    return Histories(items[positions].to(torch.int64) * valid, valid, ages * valid)
+    context = None
+    if owners is not None:
+        places = positions if owners.places is None else owners.places[positions]
+        context = Context(owners.users, start - owners.first, places)
+    return Histories(items[positions].to(torch.int64) * valid, valid, ages * valid, context)

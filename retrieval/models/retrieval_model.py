@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.models.encoder import AbstractUserEncoder
+from retrieval.models.fields.events import EventFields
+from retrieval.models.fields.users import UserFields
 from retrieval.models.histories import Histories
 from retrieval.models.interests import Interests
 from retrieval.models.item_tower import ItemTower
@@ -24,6 +26,11 @@ class AbstractRetrievalModel(nn.Module, abc.ABC):
     """What serving needs: the score of an item for a user is the max over valid interests of the inner product."""
 
     history: int
+
+    @property
+    def reads_users(self) -> bool:
+        """Whether a user without an event has interests, too."""
+        return False
 
     @property
     @abc.abstractmethod
@@ -53,6 +60,8 @@ class RetrievalModel(AbstractRetrievalModel):
     def __init__(self, items: ItemTower, encoder: AbstractUserEncoder, settings: EncoderSettings) -> None:
         super().__init__()
         self.items, self.encoder, self.settings = items, encoder, settings
+        self.event_fields: EventFields | None = None
+        self.user_fields: UserFields | None = None
         self.history = settings.history
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature))) if settings.learned_temperature else None
         self.register_buffer("prior", torch.zeros(items.n_items) if settings.prior.hours else None)
@@ -90,12 +99,21 @@ class RetrievalModel(AbstractRetrievalModel):
         further = {"interest log weight": self.encoder.weighted, "item prior": self.prior is not None}
         return {"encoder": self.settings.dimension, **{name: 1 for name, present in further.items() if present}}
 
+    @property
+    def reads_users(self) -> bool:
+        return self.user_fields is not None
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether histories have to say whose they are."""
+        return self.user_fields is not None or self.event_fields is not None
+
     def interests(self, histories: Histories) -> Interests:
-        return self._similar(self.encoder(self._events(histories), histories))
+        return self._similar(self._personal(self.encoder(self._events(histories), histories), histories, every=False))
 
     def prefix_interests(self, histories: Histories) -> Interests:
         """The interests after every position, [B*L,K,D]."""
-        return self._similar(self.encoder.prefixes(self._events(histories), histories))
+        return self._similar(self._personal(self.encoder.prefixes(self._events(histories), histories), histories, every=True))
 
     @property
     def state_size(self) -> int:
@@ -109,7 +127,7 @@ class RetrievalModel(AbstractRetrievalModel):
     def advance(self, histories: Histories, state: Float[Tensor, "B S"]) -> tuple[Interests, Float[Tensor, "B S"]]:
         """The interests after every position of windows that go on from a state, [B*L,K,D], and the state after them."""
         interests, after = self._recurrent().advance(self._events(histories), histories, state)
-        return self._similar(interests), after
+        return self._similar(self._personal(interests, histories, every=True)), after
 
     def _recurrent(self) -> AbstractRecurrentEncoder:
         if not isinstance(self.encoder, AbstractRecurrentEncoder):
@@ -128,8 +146,15 @@ class RetrievalModel(AbstractRetrievalModel):
         return self._scored(self.items.held_items(), self.items.held)
 
     def _events(self, histories: Histories) -> Float[Tensor, "B L D"]:
-        vectors = self.items(histories.items) * histories.valid[:, :, None]
+        vectors = self.items(histories.items)
+        if self.event_fields is not None:
+            vectors = vectors + self.event_fields(histories)
+        vectors = vectors * histories.valid[:, :, None]
         return dropout(vectors, self.settings.dropout, self.training)
+
+    def _personal(self, interests: Interests, histories: Histories, *, every: bool) -> Interests:
+        """With what is known of the users; `every`: after each position."""
+        return interests if self.user_fields is None else self.user_fields(interests, histories, every=every)
 
     def _similar(self, interests: Interests) -> Interests:
         vectors = [self._scaled(interests.vectors)]

@@ -40,6 +40,12 @@ class EncoderSettings(Settings):
     prior: PriorSettings = PriorSettings()
     fields: FieldsSettings = FieldsSettings()
 
+    @model_validator(mode="after")
+    def _poso_fits(self) -> "EncoderSettings":
+        if self.fields.poso.form == "attention":
+            _require_multiple(self.dimension, self.fields.poso.heads)
+        return self
+
 
 class MultiInterestSettings(EncoderSettings):
     """An encoder with K interests."""

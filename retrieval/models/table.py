@@ -7,15 +7,17 @@ from retrieval.core.seeds import derive_seed
 from retrieval.core.tables import Table
 from retrieval.models.comirec_dr import ComiRecDR
 from retrieval.models.comirec_sa import ComiRecSA
+from retrieval.models.fields.events import EventFields
 from retrieval.models.fields.inputs import FieldInputs
 from retrieval.models.fields.items import ItemFields
+from retrieval.models.fields.users import UserFields
 from retrieval.models.gru4rec import Gru4Rec
 from retrieval.models.interest_transformer import InterestTransformer
 from retrieval.models.item_tower import ItemTower
 from retrieval.models.mind import Mind
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
 from retrieval.models.sasrec import SASRec
-from retrieval.models.settings import CountedSettings, ImportedSettings, ModelSettings
+from retrieval.models.settings import CountedSettings, ImportedSettings, ModelSettings, MultiInterestSettings
 from retrieval.models.youtube_dnn import YouTubeDNN
 
 ENCODERS = Table(
@@ -57,4 +59,9 @@ def _with_fields(model: RetrievalModel, fields: FieldInputs) -> RetrievalModel:
     settings = model.settings
     if fields.items:
         model.items.with_fields(ItemFields(fields, settings.dimension, settings.fields))
+    if fields.events:
+        model.event_fields = EventFields(fields, settings.dimension, settings.fields)
+    if settings.fields.reads_users:
+        interests = settings.interests if isinstance(settings, MultiInterestSettings) else 1
+        model.user_fields = UserFields(fields, settings.dimension, interests, settings.fields)
     return model

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from retrieval.data.dataset import Dataset
 from retrieval.data.splits import ranges
-from retrieval.models.histories import Histories, gather_histories
+from retrieval.models.histories import Histories, Owners, gather_histories
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.stages.audience import Audience, Rows
 from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests, VisibleEvents
@@ -46,24 +46,27 @@ class EncodedHistories(AbstractUserVectors):
         order = np.argsort(lengths, kind="stable")
         size = _USERS_AT_ONCE if self._device.type == "cpu" else len(order)
         parts = [order[first : first + size] for first in range(0, len(order), size)]
-        found = [self._encoded(part, int(lengths[part].max(initial=1)), events) for part in parts]
+        found = [self._encoded(audience.of(part), part, int(lengths[part].max(initial=1)), events) for part in parts]
         together = UserInterests(*(_back_in_order(arrays, order) for arrays in zip(*found, strict=True)))
-        return replace(together, valid=together.valid & (audience.visible > 0)[:, None])
+        known = np.ones(len(order), dtype=np.bool_) if self.model.reads_users else audience.visible > 0
+        return replace(together, valid=together.valid & known[:, None])
 
     @torch.no_grad()
-    def _encoded(self, part: Rows, length: int, events: VisibleEvents) -> tuple[NDArray[Any] | None, ...]:
+    def _encoded(self, some: Audience, part: Rows, length: int, events: VisibleEvents) -> tuple[NDArray[Any] | None, ...]:
         """Vectors, valid and routing of some users, routing as wide as the model's history."""
-        found = self.model.interests(self._histories(part, length, events))
+        found = self.model.interests(self._histories(some, part, length, events))
         routing = None if found.routing is None else _widened(found.routing.float().cpu().numpy(), self.history)
         return found.vectors.float().cpu().numpy(), found.valid.cpu().numpy(), routing
 
-    def _histories(self, part: Rows, length: int, events: VisibleEvents) -> Histories:
+    def _histories(self, some: Audience, part: Rows, length: int, events: VisibleEvents) -> Histories:
+        """Windows of some users, who are `part` of those that the events are of."""
         positions, offsets = _newest(part, length, events)
         times = np.asarray(self.dataset.sequences.times[events.positions[positions]])
         # One event more than there are, so that a batch without any event still has something to gather.
         padded = (np.append(events.items[positions], np.int32(0)), np.append(times, np.int64(0)), offsets[:-1], offsets[1:])
-        tensors: list[Tensor] = [torch.from_numpy(array).to(self._device) for array in padded]
-        return gather_histories(tensors[0], tensors[1], tensors[2], tensors[3], length)
+        whose = (some.users, offsets[1:] - some.visible, np.append(events.positions[positions], np.int64(0)))
+        tensors, owners = ([torch.from_numpy(array).to(self._device) for array in arrays] for arrays in (padded, whose))
+        return gather_histories(tensors[0], tensors[1], tensors[2], tensors[3], length, Owners(*owners))
 
 
 def _newest(part: Rows, length: int, events: VisibleEvents) -> tuple[Rows, Rows]:

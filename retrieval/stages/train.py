@@ -258,5 +258,5 @@ def held_out_users(dataset: Dataset, part: Part, most: int, seed: int) -> HeldOu
     # What these users see, and not the log: it would be held, and sent to the device, a second time.
     visible, _ = ranges(sequences.offsets[:-1][users], start[users])
     cut = np.cumsum(start[users])
-    arrays = (sequences.items[visible], sequences.times[visible], cut - start[users], cut, keys, counts)
+    arrays = (sequences.items[visible], sequences.times[visible], cut - start[users], cut, keys, counts, users, visible)
     return HeldOut(*(torch.from_numpy(np.array(array)) for array in arrays))

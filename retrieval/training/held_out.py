@@ -1,12 +1,12 @@
 """Users whose future is hidden while a model trains, and what is measured on them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from retrieval.models.histories import Histories, gather_histories
+from retrieval.models.histories import Histories, Owners, gather_histories
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,20 @@ class HeldOut:
     cut: Int[Tensor, " V"]
     target_keys: Int[Tensor, " T"]
     n_targets: Int[Tensor, " V"]
+    users: Int[Tensor, " V"] | None = None
+    """Their rows in the dataset, and"""
+    places: Int[Tensor, " E"] | None = None
+    """where their events lie in the log; both for models that read fields."""
 
     def to(self, device: torch.device) -> "HeldOut":
         """The same on a device."""
-        return HeldOut(*(getattr(self, field.name).to(device) for field in fields(self)))
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: each.to(device) for name, each in held.items() if each is not None})
 
     def histories(self, users: Int[Tensor, " B"], length: int) -> Histories:
         """What some of the users are encoded from: their last visible events."""
-        return gather_histories(self.items, self.times, self.start[users], self.cut[users], length)
+        owners = None if self.users is None else Owners(self.users[users], self.start[users], self.places)
+        return gather_histories(self.items, self.times, self.start[users], self.cut[users], length, owners)
 
     def seen(self, users: Int[Tensor, " B"]) -> tuple[Int[Tensor, " S"], Int[Tensor, " S"]]:
         """The visible events of some users: whose of the B each is, and its item."""

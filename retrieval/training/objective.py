@@ -16,7 +16,7 @@ from retrieval.losses.readouts import Queries
 from retrieval.losses.regularisation import orthogonality, routing_variance
 from retrieval.losses.settings import LossSettings
 from retrieval.losses.table import LOSSES
-from retrieval.models.histories import Histories, gather_histories
+from retrieval.models.histories import Histories, Owners, gather_histories
 from retrieval.models.interests import Interests
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.sampling.negatives import SAMPLERS, Negatives, NegativeSampler, popularity
@@ -79,6 +79,7 @@ class Objective:
         self.loss = LOSSES[settings.name](settings)
         self.n_items = model.items.n_items
         self.source, self.classes = self._source(examples), TrainedClasses.of(model)
+        self.starts = events.start.to(events.items.device) if model.reads_context else None
 
     def __call__(self, windows: Windows, step: int, *, least_history: int | None) -> Float[Tensor, ""]:
         """The mean loss of the examples of some windows.
@@ -126,7 +127,7 @@ class Objective:
     def _part(self, windows: Windows, plan: _Plan, least_history: int | None) -> Float[Tensor, ""]:
         longest = windows.longest  # padding that no window of the part needs is not made
         positions = _positions(windows, longest, least_history, self.events)
-        histories = gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest)
+        histories = self._histories(windows, longest)
         with self.model.items.once([histories.items, plan.rows, *self._competing(plan)]):
             interests = self.model.interests(histories) if least_history is None else self._at(windows, histories, positions)
             if len(plan.rows) == 0:  # no event of these windows comes late enough to be a target
@@ -135,6 +136,15 @@ class Objective:
             known = self._known(histories, positions.owner, seen)
             loss = self.loss(*self._compared(plan, interests, known), self.compute)
         return loss + self._penalty(interests, plan.weights, seen)
+
+    def _histories(self, windows: Windows, longest: int) -> Histories:
+        owners = None if self.starts is None else self._owners(self.starts, windows)
+        return gather_histories(self.events.items, self.events.times, windows.start, windows.end, longest, owners)
+
+    def _owners(self, starts: Int[Tensor, " U"], windows: Windows) -> Owners:
+        # A user without events begins where the next one does, who is the last to begin there.
+        users = torch.searchsorted(starts, windows.start, right=True) - 1
+        return Owners(users, starts[users])
 
     def _compared(self, plan: _Plan, interests: Interests, known: KnownItems | None) -> tuple[Examples, Competitors]:
         """The examples, and what they compete with."""

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from retrieval.core.errors import UsageError
+from retrieval.core.settings import with_values
 from retrieval.stages.audience import Scope
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
@@ -31,7 +32,7 @@ def write_tables(folder: Path) -> None:
     pl.DataFrame({"user_id": [*range(USERS), *range(NEW, NEW + GROUPS)], "taste": tastes}).write_parquet(folder / "users.parquet")
 
 
-def pipeline_on(folder: Path, fields: dict[str, Any], **tables: Any) -> Pipeline:
+def pipeline_on(folder: Path, fields: dict[str, Any], **changes: Any) -> Pipeline:
     folder.mkdir(exist_ok=True)
     write_tables(folder)
     log = {"path": str(folder / "log.parquet"), "time_unit": "order", "fields": {"device": "categorical"}}
@@ -59,9 +60,8 @@ def pipeline_on(folder: Path, fields: dict[str, Any], **tables: Any) -> Pipeline
         "recall": {"n": 11, "filter_seen": False, "pool": 20},
         "evaluate": {"cutoffs": [5, 10], "primary": "recall@10"},
         "machine": {"threads": 1, "device": "cpu"},
-        **tables,
     }
-    return open_run(parse_recipe(values, "fields.toml"), folder / "workspace")
+    return open_run(parse_recipe(with_values(values, changes, "test"), "fields.toml"), folder / "workspace")
 
 
 def test_an_item_without_an_event_is_given_to_those_who_like_what_is_like_it(tmp_path: Path) -> None:
@@ -76,3 +76,21 @@ def test_an_item_without_an_event_is_given_to_those_who_like_what_is_like_it(tmp
 def test_unknown_names_are_refused_with_the_near_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"model.fields reads 'grop', which data.items.fields do not declare; did you mean 'group'"):
         pipeline_on(tmp_path, {"items": ["grop"]})
+
+
+def test_a_user_without_an_event_gets_what_users_like_them_like(tmp_path: Path) -> None:
+    fields = {"users": ["taste", "activity"], "events": ["device"], "history_dropout": 0.2, "poso": {"form": "mlp"}}
+    pipeline = pipeline_on(tmp_path, fields, **{"data.keep_users_without_events": True})
+    lists = pl.read_parquet(pipeline.candidates(Scope(who="all")).files("part-"))
+    new = lists.filter(pl.col("user_id") >= NEW)
+    assert new["user_id"].n_unique() == GROUPS
+    assert new["interest"].min() >= 0, "no stranger who gets what is popular"
+    own = new.filter((pl.col("item_id") % GROUPS == pl.col("user_id") % GROUPS) & (pl.col("rank") <= 5))
+    assert len(own) > 0.8 * 5 * GROUPS
+
+
+def test_without_fields_users_without_an_event_get_what_is_popular(tmp_path: Path) -> None:
+    pipeline = pipeline_on(tmp_path, {}, **{"data.keep_users_without_events": True})
+    lists = pl.read_parquet(pipeline.candidates(Scope(who="all")).files("part-"))
+    assert lists.filter(pl.col("user_id") >= NEW)["interest"].unique().to_list() == [-1]
+    assert lists.filter(pl.col("user_id") < USERS)["interest"].min() == 0

@@ -1,0 +1,121 @@
+"""What is known of users besides their events: interests of their own, and gates over what events made."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from retrieval.models.fields.inputs import FieldInputs
+from retrieval.models.fields.settings import ACTIVITY, FieldsSettings
+from retrieval.models.fields.tower import GatedSum
+from retrieval.models.fields.vectors import FieldVectors
+from retrieval.models.gates.poso import PosoModule, build_poso
+from retrieval.models.histories import Context, Histories
+from retrieval.models.interests import Interests
+
+_DOUBLINGS = 16
+_SPREAD = 0.02
+
+
+class UserFields(nn.Module):
+    """Interests from events -> interests from events and fields.
+
+    u_k = encoder_k + W_k sum_f v_f, v the gated fields of the user; then a POSO module where the settings ask for one. A
+    user without events has the second term alone, and in training so has a share of the examples. W_k begins small and
+    differs between interests, so that those of a user without events can part.
+    """
+
+    def __init__(self, inputs: FieldInputs, dimension: int, interests: int, settings: FieldsSettings) -> None:
+        super().__init__()
+        self.history_dropout = settings.history_dropout
+        self.fields = KnownOfUsers(inputs, dimension, settings) if settings.users else None
+        self.spread = nn.Linear(dimension, interests * dimension, bias=False)
+        nn.init.normal_(self.spread.weight, std=_SPREAD)
+        self.keys = GateKeys(inputs, settings.poso.hidden, settings.poso.keys) if settings.poso.form != "none" else None
+        width = 0 if self.keys is None else self.keys.width
+        self.poso: PosoModule | None = build_poso(settings.poso, dimension, width)
+
+    def forward(self, found: Interests, histories: Histories, *, every: bool) -> Interests:
+        """The interests after every position, or after the last one.
+
+        Raises:
+            LookupError: the histories do not say whose they are.
+        """
+        if histories.context is None:
+            raise LookupError("a model that reads fields of users needs histories with their context")
+        seen = seen_events(histories, every=every)
+        vectors = torch.where(self._kept(seen)[:, None, None], found.vectors, 0.0)
+        if self.fields is not None:
+            vectors = vectors + self.spread(self.fields(histories.context, seen)).view_as(vectors)
+        if self.poso is not None and self.keys is not None:
+            vectors = self.poso(vectors, found.valid, self.keys(histories.context, seen))
+        return Interests(vectors, found.valid, found.routing, found.log_weights)
+
+    def _kept(self, seen: Int[Tensor, " R"]) -> Tensor:
+        kept = seen > 0
+        if not (self.training and self.history_dropout):
+            return kept
+        return kept & (torch.rand(len(seen), device=seen.device) >= self.history_dropout)
+
+
+class KnownOfUsers(nn.Module):
+    """Users, after so many events -> the sum of their gated fields."""
+
+    def __init__(self, inputs: FieldInputs, dimension: int, settings: FieldsSettings) -> None:
+        super().__init__()
+        self.vectors = FieldVectors(inputs.users, dimension) if inputs.users else None
+        self.activity = _activity(dimension) if ACTIVITY in settings.users else None
+        self.sum = GatedSum(len(settings.users), dimension, settings)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the fields, in the order of `parts`."""
+        return [*([] if self.vectors is None else self.vectors.names), *([] if self.activity is None else [ACTIVITY])]
+
+    def forward(self, context: Context, seen: Int[Tensor, " R"]) -> Float[Tensor, "R D"]:
+        found: Tensor = self.sum(self.parts(context, seen))
+        return found
+
+    def parts(self, context: Context, seen: Int[Tensor, " R"]) -> Float[Tensor, "R F D"]:
+        """The vectors of the fields; rows of one user lie side by side."""
+        return _fields(self.vectors, self.activity, context, seen)
+
+
+class GateKeys(nn.Module):
+    """Users, after so many events -> what POSO's gates see of them, [R, width]."""
+
+    def __init__(self, inputs: FieldInputs, dimension: int, keys: tuple[str, ...]) -> None:
+        super().__init__()
+        self.vectors = FieldVectors(inputs.keys, dimension) if inputs.keys else None
+        self.activity = _activity(dimension) if ACTIVITY in keys else None
+        self.width = len(keys) * dimension
+
+    def forward(self, context: Context, seen: Int[Tensor, " R"]) -> Float[Tensor, "R W"]:
+        return _fields(self.vectors, self.activity, context, seen).flatten(1)
+
+
+def _activity(dimension: int) -> nn.Embedding:
+    return nn.Embedding(_DOUBLINGS + 2, dimension, _weight=dimension**-0.5 * torch.randn(_DOUBLINGS + 2, dimension))
+
+
+def _fields(
+    vectors: FieldVectors | None, activity: nn.Embedding | None, context: Context, seen: Int[Tensor, " R"]
+) -> Float[Tensor, "R F D"]:
+    repeated = len(seen) // max(1, len(context.users))
+    parts = [] if vectors is None else [vectors(context.users).repeat_interleave(repeated, dim=0)]
+    parts += [] if activity is None else [activity(activity_bucket(seen))[:, None]]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def activity_bucket(events: Int[Tensor, " R"]) -> Int[Tensor, " R"]:
+    """0 for none, then 1 + floor(log2 n), the same from 2^16 on."""
+    powers = 2 ** torch.arange(_DOUBLINGS + 1, device=events.device)
+    return torch.bucketize(events, powers, right=True)
+
+
+def seen_events(histories: Histories, *, every: bool) -> Int[Tensor, " R"]:
+    """How many events the users have had after every position, or after the last one, those before the window among them."""
+    assert histories.context is not None  # noqa: S101 - the callers have looked
+    before = histories.context.before
+    if every:
+        return (before[:, None] + histories.valid.cumsum(dim=1)).flatten()
+    return before + histories.lengths
