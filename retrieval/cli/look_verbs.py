@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, open_pipeline
+from retrieval.core.errors import UsageError
 
 
 def config(recipe: RecipePath, overrides: SetOption = None) -> None:
@@ -46,20 +47,33 @@ def inspect(
 
 def explain(
     recipe: RecipePath,
-    user: Annotated[str, typer.Option(help="The user's id, as in the log.")],
+    user: Annotated[
+        list[str] | None, typer.Option(help="A user's id, as in the log; with the whole history. Repeatable.", show_default=False)
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=0, max=500, help="So many test users instead, as they looked at the cut, with their hits marked.")
+    ] = 0,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the gallery as one HTML page.", show_default=False)] = None,
     workspace: WorkspaceOption = WORKSPACE,
     overrides: SetOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many items of the list to explain.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a user's history and interests, which interest brought each item, and which events drove it.
+    """Show users' histories and interests, which interest brought each item, which events drove it, and what diversity changed.
 
     Example: retrieval explain pipelines/sample.toml --user 17
-    """
-    from retrieval.stages.explain import explain_user, explanation_lines
 
-    found = explain_user(open_pipeline(recipe, workspace, overrides), user, top)
-    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(explanation_lines(found)))
+    Example: retrieval explain pipelines/sample.toml --sample 12 --page gallery.html
+    """
+    from retrieval.stages.gallery import gallery, gallery_lines, write_gallery
+
+    if bool(user) == bool(sample):
+        raise UsageError("explain needs somebody", expected="either --user ID or --sample N")
+    found = gallery(open_pipeline(recipe, workspace, overrides), user or (), sample, top)
+    if page is not None:
+        write_gallery(found, page)
+    text = str(page) if page is not None else "\n".join(gallery_lines(found))
+    typer.echo(json.dumps(found.model_dump(mode="json"), ensure_ascii=False) if as_json else text)
 
 
 def register(app: typer.Typer) -> None:

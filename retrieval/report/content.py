@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
 from retrieval.evaluation.measurements import Comparison
+from retrieval.report.explained import ExplainedUser
 
 SCHEMA_VERSION = 1
 
@@ -86,38 +87,51 @@ class HealthFigure(Settings):
         return (self.at_least is None or self.value >= self.at_least) and (self.at_most is None or self.value <= self.at_most)
 
 
-class SampleInterest(Settings):
-    """One interest of a user and the titles of the items nearest to it."""
+class MapPoint(Settings):
+    """A point of the map: an item of the sample, an event of the shown user's history, or one of the user's interests."""
 
-    number: int
-    nearest: tuple[str | None, ...] = ()
-
-
-class SampleItem(Settings):
-    """One line of a user's list; `hit`: the item is among the user's targets."""
-
-    rank: int
-    title: str | None = None
+    kind: Literal["item", "history", "interest"]
+    x: float
+    y: float
+    label: str
     category: str | None = None
-    interest: int | None = None
-    score: float | None = None
-    hit: bool | None = None
 
 
-class SampleUser(Settings):
-    """One user to look at: titles of the visible history (oldest first), interests, and the list built from them."""
+class CategoryNeighbours(Settings):
+    """How a category lies among the vectors themselves, not in the picture.
 
-    user: int | str
-    history: tuple[str | None, ...] = ()
-    interests: tuple[SampleInterest, ...] = ()
-    items: tuple[SampleItem, ...] = ()
+    `together`: share of the 10 nearest neighbours (cosine) of its items that are of the category, too, over the sample.
+    `by_chance`: what it would be if vectors knew nothing of categories.
+    """
+
+    category: str
+    items: int
+    together: float
+    by_chance: float
+
+
+class ItemMap(Settings):
+    """Item vectors in two dimensions by t-SNE, with one user's history and interests among them.
+
+    `items`: how many items were drawn of `catalog`. `perplexity`, `seed`: of the projection.
+    """
+
+    user: int | str | None = None
+    items: int = 0
+    catalog: int = 0
+    perplexity: float = 0.0
+    seed: int = 0
+    points: tuple[MapPoint, ...] = ()
+    categories: tuple[CategoryNeighbours, ...] = ()
 
 
 class InterestSummary(Settings):
-    """How the interests do, in figures and by example."""
+    """How the interests do: in figures, in words (`findings`, collapsed interests by number), as a map, and by example."""
 
     health: tuple[HealthFigure, ...] = ()
-    sample_users: tuple[SampleUser, ...] = ()
+    findings: tuple[str, ...] = ()
+    item_map: ItemMap | None = None
+    sample_users: tuple[ExplainedUser, ...] = ()
 
 
 class TrainingPoint(Settings):
@@ -137,17 +151,61 @@ class TrainingCurve(Settings):
     points: tuple[TrainingPoint, ...] = ()
 
 
+class IndexCandidate(Settings):
+    """An index that was measured for the choice. `seconds`: core-seconds a user; `latency`: seconds that 95 of 100 users wait at most."""
+
+    name: str
+    recall: float | None = None
+    lower_bound: float | None = None
+    seconds: float | None = None
+    latency: float | None = None
+    memory_bytes: float | None = None
+    verdict: str = ""
+
+
+class IndexQuality(Settings):
+    """The index against exact search.
+
+    `recall`: mean share of a user's exact list of `n` that it finds, over the interests of `queries` queries; `lower_bound`: surely
+    exceeded. `wanted`: what the gate `setting` demands. `candidates`: what was measured where the index was chosen.
+    """
+
+    factory: str = ""
+    items: int | None = None
+    dimension: int | None = None
+    n: int | None = None
+    recall: float | None = None
+    lower_bound: float | None = None
+    queries: int | None = None
+    setting: str = ""
+    wanted: float | None = None
+    held: bool | None = None
+    bytes: int | None = None
+    candidates: tuple[IndexCandidate, ...] = ()
+
+
 class DataSummary(Settings):
-    """Counts of the data set, its first and last event as text, and the rows set aside by the rule they broke."""
+    """Counts of the data set, its first and last event as text, and what was left out.
+
+    `split`: who trains and who is tested, by name. `quarantine`: rows set aside by the rule
+    they broke. `filtered`: rows left out by the recipe's filters. `events_of_a_user`: quantiles.
+    """
 
     name: str = ""
     users: int | None = None
     items: int | None = None
     events: int | None = None
+    rows: int | None = None
     categories: int | None = None
+    items_without_category: int | None = None
+    items_without_training_events: int | None = None
     first_event: str | None = None
     last_event: str | None = None
+    protocol: str = ""
+    split: dict[str, int] = Field(default_factory=dict)
+    events_of_a_user: dict[str, float] = Field(default_factory=dict)
     quarantine: dict[str, int] = Field(default_factory=dict)
+    filtered: dict[str, int] = Field(default_factory=dict)
 
 
 class StageRecord(Settings):
@@ -178,6 +236,7 @@ class ReportContent(Settings):
     frontier: tuple[FrontierPoint, ...] = ()
     interests: InterestSummary = InterestSummary()
     training: TrainingCurve = TrainingCurve()
+    index: IndexQuality = IndexQuality()
     data: DataSummary = DataSummary()
     run: RunRecord = RunRecord()
 

@@ -1,6 +1,7 @@
 """Numbers as text, the same in every rendering; what is missing is a dash."""
 
 from retrieval.evaluation.bootstrap import Interval
+from retrieval.report.printable import clipped, printable
 
 MISSING = "-"
 
@@ -55,5 +56,5 @@ def span(interval: Interval | None, digits: int = 4, sign: bool = False) -> str:
 
 
 def text(value: object) -> str:
-    """Anything else as text; None and empty text are a dash."""
-    return MISSING if value is None or value == "" else str(value)
+    """Anything else as text, no longer than can be read; None and empty text are a dash."""
+    return MISSING if value is None or value == "" else clipped(printable(str(value)))

@@ -7,47 +7,28 @@ from importlib import resources
 from typing import Any
 
 from retrieval.core.errors import ResourceError
-from retrieval.report import charts, figures, words
-from retrieval.report.content import ReportContent
-from retrieval.report.sections import sections, user_table
-from retrieval.report.tables import Cell, measured
-from retrieval.report.verdict import verdict
+from retrieval.report import plots
+from retrieval.report.printable import printable
+from retrieval.report.tables import Page
 
 _REMEDY = "pip install 'multi-interest-retrieval[report]'"
-_FIGURES = ("ndcg", "hr", "diversity")
 
 
-def render_html(content: ReportContent) -> str:
+def render_html(page: Page) -> str:
     """The whole page. Its policy lets only its own two scripts run, by their hash, and nothing load.
 
     Raises:
         ResourceError: Jinja2 or plotly is not installed.
     """
-    parts = sections(content)
-    has_charts = any(section.charts for section in parts)
+    has_charts = any(section.charts for section in page.sections)
     # The parser of a browser turns CR LF into LF before it hashes a script.
     scripts = [text.replace("\r\n", "\n") for text in (_plotly_source(), _own_source())] if has_charts else []
     values = {
-        "content": content,
-        "verdict": verdict(content),
-        "key_figures": key_figures(content),
-        "sections": parts,
+        "page": page,
         "scripts": scripts,
         "policy": " ".join(["script-src", *map(_policy_hash, scripts)]) if scripts else "script-src 'none'",
-        "figures": figures,
     }
-    return str(_template("report.html.j2").render(values))
-
-
-def key_figures(content: ReportContent) -> list[tuple[str, Cell]]:
-    """The few figures to remember: the primary metric, three others at its cut-off, coverage."""
-    main, n = content.results.main, words.cutoff(content.results.primary)
-    if main is None:
-        return []
-    names = dict.fromkeys([content.results.primary, *(f"{name}@{n}" for name in _FIGURES)])
-    found = [(name, measured(main.metrics[name], name)) for name in names if name in main.metrics]
-    share = main.overall.get(f"coverage@{n}")
-    return found if share is None else [*found, (f"coverage@{n}", Cell(figures.decimal(share), "of the catalog"))]
+    return str(_template("page.html.j2").render(values))
 
 
 def _policy_hash(script: str) -> str:
@@ -64,7 +45,7 @@ def _plotly_source() -> str:
 
 
 def _own_source() -> str:
-    return resources.files(__package__).joinpath("templates/report.js").read_text(encoding="utf-8")
+    return resources.files(__package__).joinpath("templates/page.js").read_text(encoding="utf-8")
 
 
 @cache
@@ -73,7 +54,18 @@ def _template(name: str) -> Any:
         import jinja2
     except ImportError:
         raise ResourceError("Jinja2 is not installed", where="report", remedy=_REMEDY) from None
-    loader = jinja2.PackageLoader("retrieval.report", "templates")
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"chart_json": charts.chart_json, "user_table": user_table}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("retrieval.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_harmless,
+    )
+    environment.filters |= {"chart_json": plots.chart_json}
     return environment.get_template(name)
+
+
+def _harmless(value: Any) -> Any:
+    """Every text that is put into the page; what a template marks as safe is a script or a figure."""
+    return printable(value) if type(value) is str else value

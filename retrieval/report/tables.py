@@ -1,12 +1,12 @@
-"""Tables and sections as text cells, the shape that both the page and the Markdown are made from."""
+"""Pages as text cells, the shape that both HTML and Markdown are made from."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from retrieval.evaluation.bootstrap import Interval
 from retrieval.report import figures, words
-from retrieval.report.charts import Figure
-from retrieval.report.content import SampleUser
+from retrieval.report.plots import Figure
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,35 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Short texts under a title, such as the items nearest to an interest; `reading` is a line below the title."""
+
+    title: str
+    texts: tuple[Cell, ...]
+    reading: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several such lists that belong together, side by side."""
+
+    title: str
+    lists: tuple[Texts, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One case to look at, such as a user, within a section."""
+
+    title: str
+    note: str = ""
+    groups: tuple[Group, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True)
 class Section:
-    """`reading`: one line on how to read it. `note`: what is missing, where something is."""
+    """`reading`: one line on how to read it. `note`: what is missing, where something is. `findings`: what the figures say, in words."""
 
     name: str
     title: str
@@ -51,7 +78,27 @@ class Section:
     note: str = ""
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
-    users: tuple[SampleUser, ...] = field(default=())
+    findings: tuple[str, ...] = ()
+    cards: tuple[Card, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is rendered. `summary`: the sentences to remember, under `summary_title`. `key_figures`: name and value.
+    `footer`: where the same figures are as data.
+    """
+
+    title: str
+    created: str
+    summary_title: str
+    summary: tuple[str, ...]
+    sections: tuple[Section, ...]
+    key_figures: tuple[tuple[str, Cell], ...] = ()
+    footer: str = ""
+
+
+_ROWS = 200
+PointT = TypeVar("PointT")
 
 
 def cell(value: Cell | str) -> Cell:
@@ -75,3 +122,8 @@ def measured(value: Interval | None, metric: str) -> Cell:
 def chart(name: str, label: str, figure: Figure | None) -> tuple[Chart, ...]:
     """The chart, or none where there was nothing to draw."""
     return () if figure is None else (Chart(name, label, figure),)
+
+
+def thinned(points: Sequence[PointT]) -> Sequence[PointT]:
+    """Evenly spread points of a curve, as many as a table may have: more of them nobody reads."""
+    return points[:: max(1, -(-len(points) // _ROWS))]

@@ -14,6 +14,14 @@ _MEANINGS = {
     "gini": "how unevenly items share the lists: 0 is even, 1 is all on one item",
 }
 
+_HEALTH = {
+    "interest_cosine": "cosine between interests",
+    "largest_share": "share of the busiest interest",
+    "effective_rank": "effective rank",
+    "contributing_interests": "interests in a list",
+    "dead_interests": "dead interests",
+}
+
 
 def meaning(metric: str) -> str:
     """What a metric such as "recall@50" says; empty for one that is not known."""
@@ -29,3 +37,13 @@ def digits(metric: str) -> int:
 def cutoff(metric: str) -> str:
     """The list length in a metric's name, as text: "50" of "recall@50"."""
     return metric.partition("@")[2]
+
+
+def family(metric: str) -> str:
+    """The metric without its list length: "recall" of "recall@50"."""
+    return metric.partition("@")[0]
+
+
+def health(name: str) -> str:
+    """A figure of the interests that training watches, such as "effective_rank", in words."""
+    return _HEALTH.get(name, name.replace("_", " "))

@@ -62,13 +62,10 @@ def held_out(dataset: Dataset) -> Audience:
 class Scope(Settings):
     """`held-out`: the users of the split's validation and test parts as they looked at the cut, with diagnostics.
     `all`: everyone with the whole history, which is what a nightly run serves. `file`: the user ids in a file.
-    `row`: one user row of the dataset, with the whole history or without the test events.
     Of these users share `shard` of `shards`, from 1.
     """
 
-    who: Literal["held-out", "all", "file", "row"] = "held-out"
-    row: int = -1
-    at_the_cut: bool = False
+    who: Literal["held-out", "all", "file"] = "held-out"
     file_sha256: str = ""
     path: str = ""
     shard: int = Field(1, ge=1)
@@ -99,9 +96,6 @@ class Scope(Settings):
         """
         if self.who == "file":
             return _listed(Path(self.path), dataset)
-        if self.who == "row":
-            visible = dataset.split.test_start if self.at_the_cut else dataset.sequences.lengths
-            return Audience(np.array([self.row]), visible[[self.row]], np.array(["row"]), self.at_the_cut)
         return everyone(dataset) if self.who == "all" else held_out(dataset)
 
 

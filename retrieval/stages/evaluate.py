@@ -1,25 +1,28 @@
 """evaluate: candidates against the truth, and what interests and list builder had to do with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.data.catalog import Catalog
+from retrieval.data.dataset import Dataset
 from retrieval.evaluation.evaluator import evaluate
 from retrieval.evaluation.frontier import FrontierPoint, frontier
 from retrieval.evaluation.health import interest_health
 from retrieval.evaluation.judgements import GroundTruth, read_truth
 from retrieval.evaluation.tables import read_table
-from retrieval.index.pools import Pools
+from retrieval.index.pools import Pools, Seen
 from retrieval.recall.context import ListContext
 from retrieval.recall.lists import lists_over_lambdas, needs_of
 from retrieval.recall.pools import Lists
+from retrieval.recall.popular import mix_popular
 from retrieval.recall.writer import lists_frame
 from retrieval.stages.build_index import load_vectors
-from retrieval.stages.list_context import catalog_context, with_test_users
-from retrieval.stages.recall import recall_settings
+from retrieval.stages.item_filter import item_mask
+from retrieval.stages.list_context import catalog_context, histories_of, with_test_users
+from retrieval.stages.recall import popular_items, recall_settings
 from retrieval.stages.recipe import Recipe
 
 
@@ -49,8 +52,9 @@ def _frontier(recipe: Recipe, sources: tuple[Artifact, Artifact, Artifact], cata
     builders = _compared(recipe)
     needs = needs_of(builders)
     context = with_test_users(catalog_context(catalog, vectors, needs), dataset, candidates, users, needs)
+    mix = _mix_in(recipe, dataset, vectors, users)
     lists = _all_lists(recipe, builders, pools, context)
-    tables = ((builder, weight, lists_frame(users, catalog.item_ids, found)) for builder, weight, found in lists)
+    tables = ((builder, weight, lists_frame(users, catalog.item_ids, mix(found))) for builder, weight, found in lists)
     return frontier(tables, truth, catalog.frame, recipe.evaluate)
 
 
@@ -64,6 +68,25 @@ def _all_lists(recipe: Recipe, builders: Sequence[str], pools: Pools, context: L
         settings = recall_settings(recipe).model_copy(update={"diversity": name})
         for weight, lists in lists_over_lambdas(pools, context, settings, recipe.evaluate.frontier_lambdas):
             yield name, weight, lists
+
+
+def _mix_in(recipe: Recipe, dataset: Artifact, vectors: Artifact, users: pl.Series) -> Callable[[Lists], Lists]:
+    """What recall does to lists of test users with little history, once they are built."""
+    settings = recall_settings(recipe)
+    if not settings.mix_in.below:
+        return lambda lists: lists
+    opened = Dataset.open(dataset)
+    histories = histories_of(opened, users)
+    popular = popular_items(opened, item_mask(recipe, opened, vectors, at_the_cut=True).blocked)
+    few = np.diff(histories.offsets) < settings.mix_in.below
+    seen = histories if settings.filter_seen else Seen.nothing(len(users))
+
+    def mix(lists: Lists) -> Lists:
+        known = np.flatnonzero(few & (lists.interest >= 0).any(axis=1))
+        mix_popular(lists, known, popular, seen, settings.mix_in.share, settings.threads)
+        return lists
+
+    return mix
 
 
 def _pools(frame: pl.DataFrame, catalog: Catalog) -> tuple[pl.Series, Pools]:

@@ -27,12 +27,13 @@ def with_test_users(
     context: ListContext, dataset: Artifact, candidates: Artifact, users: pl.Series, needs: Collection[Need]
 ) -> ListContext:
     """The context with what test users had before the cut, and with the interests that their pools come from."""
-    histories = _histories(Dataset.open(dataset), users) if "histories" in needs else None
+    histories = histories_of(Dataset.open(dataset), users) if "histories" in needs else None
     interests = _interests(candidates, users) if "interests" in needs else None
     return replace(context, histories=histories, interests=interests)
 
 
-def _histories(dataset: Dataset, users: pl.Series) -> Seen:
+def histories_of(dataset: Dataset, users: pl.Series) -> Seen:
+    """What test users had before the cut."""
     rows = rows_of(dataset.users["user_id"], users)
     visible = dataset.split.test_start[rows]
     positions, _ = ranges(dataset.sequences.offsets[:-1][rows], visible)

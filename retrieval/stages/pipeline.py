@@ -128,6 +128,11 @@ class Pipeline:
         inputs, write = self._searched(index), partial(self._write_calibration, index, method)
         return self._ensure("calibrate", "calibration", calibrate.calibration_identity(self.recipe), inputs, write)
 
+    def probabilities(self, index: Artifact) -> ScoreProbabilities | None:
+        """The same, read."""
+        calibration = self.calibration(index)
+        return calibrate.read_calibration(calibration) if calibration else None
+
     def _candidate_inputs(self, index: Artifact) -> dict[str, str]:
         calibration = self.calibration(index)
         return {**self._searched(index), **({"calibration": calibration.id} if calibration else {})}
@@ -204,9 +209,7 @@ class Pipeline:
         build_index.write_index(settings, self.vectors, self._some_users(users), blocked, staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
-        calibration = self.calibration(index)
-        probabilities = calibrate.read_calibration(calibration) if calibration else None
-        recall.write_candidates(self.serving(index, probabilities), scope, staged)
+        recall.write_candidates(self.serving(index, self.probabilities(index)), scope, staged)
 
     def _write_calibration(self, index: Artifact, method: Method, staged: StagedArtifact) -> None:
         calibrate.write_calibration(self.serving(index), method, staged)

@@ -126,7 +126,7 @@ class Server:
         )
         self.alone = InterestSearch(self.index, self.vectors, _OVERLAP_AT, threads=self.settings.threads)
         self.neighbours = _neighbour_search(serving, self.settings, self.mask.blocked)
-        self.popular = _popular(serving.dataset, self.mask.blocked)
+        self.popular = popular_items(serving.dataset, self.mask.blocked)
         self.context = catalog_context(serving.dataset.catalog, serving.vectors, needs_of([self.settings.diversity]))
 
     def batches(self, audience: Audience, *, diagnostics: bool) -> Iterator[ServedUsers]:
@@ -165,7 +165,7 @@ def _neighbour_search(serving: Serving, settings: RecallSettings, blocked: NDArr
     return NeighbourSearch(serving.neighbours, model.recent, settings.pool_size, blocked=blocked, threads=settings.threads)
 
 
-def _popular(dataset: Dataset, blocked: NDArray[np.bool_]) -> NDArray[np.int64]:
+def popular_items(dataset: Dataset, blocked: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Item rows that anybody may get, most training events first."""
     order = np.argsort(-dataset.catalog.events, kind="stable")
     return order[~blocked[order]]

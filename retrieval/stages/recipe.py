@@ -25,6 +25,7 @@ from retrieval.models.settings import (
     YouTubeDNNSettings,
 )
 from retrieval.recall.settings import BuilderName, RecallSettings
+from retrieval.report.settings import ReportSettings
 from retrieval.training.settings import TrainSettings
 
 GENERATED = "generated/"
@@ -54,6 +55,7 @@ class Recipe(Settings):
     index: IndexSettings = IndexSettings()
     recall: RecallSettings = RecallSettings()
     evaluate: EvaluationSettings = EvaluationSettings()
+    report: ReportSettings = ReportSettings()
     machine: MachineSettings = MachineSettings()
 
     @model_validator(mode="after")

@@ -5,23 +5,22 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json, write_text_durably
 from retrieval.evaluation.health import InterestHealth
 from retrieval.evaluation.measurements import Measurements, compare
+from retrieval.index.choice.front import Point
 from retrieval.recall.settings import RecallSettings
+from retrieval.recall.writer import write_frame
 from retrieval.report.content import (
     DataSummary,
     FrontierPoint,
     HealthFigure,
+    IndexCandidate,
+    IndexQuality,
     InterestSummary,
     ReportContent,
     Results,
     RunRecord,
-    SampleInterest,
-    SampleItem,
-    SampleUser,
     StageRecord,
     System,
     TrainingCurve,
@@ -29,29 +28,44 @@ from retrieval.report.content import (
 )
 from retrieval.report.markdown import render_markdown
 from retrieval.report.page import render_html
-from retrieval.stages.explain import explain_row
+from retrieval.report.report_page import report_page, report_schema
+from retrieval.stages.explain import explain_sample
+from retrieval.stages.item_map import make_map, map_table
 
 if TYPE_CHECKING:
     from retrieval.stages.pipeline import Pipeline
 
-_SAMPLES, _SAMPLE_ITEMS = 3, 10
-
 
 def write_report(pipeline: "Pipeline", measurements: Artifact, baselines: Mapping[str, Artifact], staged: StagedArtifact) -> None:
-    """Gather what the page says, and render it three ways."""
-    content = ReportContent(
+    """Gather what the page says, and render it three ways; the map's points are a table of their own, too."""
+    content = report_content(pipeline, measurements, baselines)
+    page = report_page(content)
+    write_text_durably(staged.path("index.html"), render_html(page))
+    write_text_durably(staged.path("report.md"), render_markdown(page))
+    write_json(staged.path("report.json"), content.to_json())
+    write_json(staged.path("report.schema.json"), report_schema())
+    if content.interests.item_map is not None:
+        write_frame(map_table(content.interests.item_map), staged.path("map.parquet"))
+
+
+def report_content(pipeline: "Pipeline", measurements: Artifact, baselines: Mapping[str, Artifact]) -> ReportContent:
+    """Everything a report says, as plain data."""
+    return ReportContent(
         title=f"{pipeline.recipe.name}: {pipeline.recipe.model.name} on {pipeline.recipe.data.name}",
-        created=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created=moment_now(),
         results=_results(pipeline, measurements, baselines),
         frontier=_frontier(pipeline, measurements),
-        interests=InterestSummary(health=_health(measurements), sample_users=_samples(pipeline)),
+        interests=_interests(pipeline, measurements),
         training=_training(pipeline),
+        index=_index(pipeline.index),
         data=_data(pipeline),
         run=_run(pipeline),
     )
-    write_text_durably(staged.path("index.html"), render_html(content))
-    write_text_durably(staged.path("report.md"), render_markdown(content))
-    write_json(staged.path("report.json"), content.to_json())
+
+
+def moment_now() -> str:
+    """When a page is made, as it says."""
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _results(pipeline: "Pipeline", measurements: Artifact, baselines: Mapping[str, Artifact]) -> Results:
@@ -92,8 +106,16 @@ def _is_own(recall: RecallSettings, builder: str, weight: float) -> bool:
     return weight == 0.0 if recall.diversity == "top" else (builder, weight) == (recall.diversity, recall.lambda_)
 
 
-def _health(measurements: Artifact) -> tuple[HealthFigure, ...]:
-    health = InterestHealth.model_validate(_json(measurements, "health.json")["figures"])
+def _interests(pipeline: "Pipeline", measurements: Artifact) -> InterestSummary:
+    health, settings = InterestHealth.model_validate(_json(measurements, "health.json")["figures"]), pipeline.recipe.report
+    samples = tuple(explain_sample(pipeline, settings.users, settings.top))
+    shown = max(samples, key=lambda user: user.events).user if samples else None
+    return InterestSummary(
+        health=_health(health), findings=tuple(health.sentences()), item_map=make_map(pipeline, shown), sample_users=samples
+    )
+
+
+def _health(health: InterestHealth) -> tuple[HealthFigure, ...]:
     valid = health.mean_valid_interests
     several = valid > 1
     return (
@@ -133,33 +155,6 @@ def _health(measurements: Artifact) -> tuple[HealthFigure, ...]:
     )
 
 
-def _samples(pipeline: "Pipeline") -> tuple[SampleUser, ...]:
-    """A few test users, spread evenly over the order of users."""
-    split = pipeline.dataset.split
-    users = np.flatnonzero((split.test_end > split.test_start) & (split.test_start > 0))
-    picked = users[np.linspace(0, len(users) - 1, min(_SAMPLES, len(users))).astype(int)] if len(users) else users
-    return tuple(_sample(pipeline, int(row)) for row in picked)
-
-
-def _sample(pipeline: "Pipeline", row: int) -> SampleUser:
-    found = explain_row(pipeline, row, _SAMPLE_ITEMS, at_the_cut=True)
-    start, end = (int(bound[row]) for bound in pipeline.dataset.split.targets("test"))
-    first = int(pipeline.dataset.sequences.offsets[row])
-    ids = pipeline.dataset.catalog.item_ids
-    targets = {ids[int(item)] for item in pipeline.dataset.sequences.items[first + start : first + end]}
-    return SampleUser(
-        user=found["user"],
-        history=tuple(each["title"] for each in found["history"][::-1]),
-        interests=tuple(
-            SampleInterest(number=each["interest"], nearest=tuple(item["title"] for item in each["nearest"])) for each in found["interests"]
-        ),
-        items=tuple(
-            SampleItem(**{name: item[name] for name in ("rank", "title", "category", "interest", "score")}, hit=item["item_id"] in targets)
-            for item in found["items"]
-        ),
-    )
-
-
 def _training(pipeline: "Pipeline") -> TrainingCurve:
     metric = f"recall@{pipeline.recipe.evaluate.primary_cutoff}"
     points = _json(pipeline.model_artifact, "history.json")
@@ -174,17 +169,50 @@ def _training_point(point: Mapping[str, Any], metric: str) -> TrainingPoint:
     return TrainingPoint(step=int(point["step"]), loss=point["loss"], validation=point.get(metric), health=health)
 
 
+def _index(index: Artifact) -> IndexQuality:
+    summary, gate = index.summary, index.summary["gate"]
+    measured_at = next(name for name in summary if name.startswith("recall@"))
+    return IndexQuality(
+        factory=summary["factory"],
+        items=summary["count"],
+        dimension=summary["dimension"],
+        n=int(measured_at.partition("@")[2]),
+        recall=gate["recall"],
+        lower_bound=gate["lower_bound"],
+        queries=summary["queries"],
+        setting=gate["setting"],
+        wanted=gate["wanted"],
+        held=gate["held"],
+        bytes=index.manifest.files["index.faiss"].size,
+        candidates=tuple(map(_candidate, _json(index, "choice.json")["points"])) if "choice.json" in index.manifest.files else (),
+    )
+
+
+def _candidate(point: Mapping[str, Any]) -> IndexCandidate:
+    tried = Point(**point)
+    return IndexCandidate(
+        name=f"{tried.factory} {tried.knob}".strip(),
+        recall=tried.recall,
+        lower_bound=tried.lower,
+        seconds=tried.seconds,
+        latency=tried.latency,
+        memory_bytes=tried.memory,
+        verdict=tried.verdict,
+    )
+
+
 def _data(pipeline: "Pipeline") -> DataSummary:
     summary = pipeline.dataset_artifact.summary
-    time = summary["time"]
+    time, split = summary["time"], dict(summary["split"])
+    same = ("users", "items", "events", "rows", "categories", "items_without_category", "items_without_training_events", "filtered")
     return DataSummary(
+        **{name: summary[name] for name in same},
         name=pipeline.recipe.data.name,
-        users=summary["users"],
-        items=summary["items"],
-        events=summary["events"],
-        categories=len(pipeline.dataset.catalog.category_names),
         first_event=_moment(time, "first"),
         last_event=_moment(time, "last"),
+        protocol=split.pop("protocol"),
+        split={name: value for name, value in split.items() if isinstance(value, int)},
+        events_of_a_user=summary["user_events"],
         quarantine=_quarantine(summary["quarantine"]),
     )
 

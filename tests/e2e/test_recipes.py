@@ -139,13 +139,17 @@ def test_exported_vectors_come_back_with_the_same_lists(retrieval, recipe: Path,
     assert [each["stage"] for each in back.json["stages"]][:3] == ["prepare", "import", "embed"]
 
 
-def test_explain_names_history_interests_and_reasons(retrieval, recipe: Path, workspace: Path, small_log: Path) -> None:
+def test_explain_names_history_interests_and_reasons(retrieval, recipe: Path, workspace: Path, small_log: Path, tmp_path: Path) -> None:
     user = pl.read_parquet(small_log / "interactions")["user_id"].min()
-    found = retrieval("explain", recipe, "--user", user, "--workspace", workspace, "--json").json
+    (found,) = retrieval("explain", recipe, "--user", user, "--workspace", workspace, "--json").json["users"]
     assert found["events"] > 0
     assert len(found["interests"]) == 3
     assert all(item["driven_by"] for item in found["items"])
     assert "because of" in retrieval("explain", recipe, "--user", user, "--workspace", workspace).out
+    page = tmp_path / "gallery.html"
+    done = retrieval("explain", recipe, "--sample", 2, "--page", page, "--workspace", workspace, "--json")
+    assert all(f"User {user['user']}</h3>" in page.read_text(encoding="utf-8") for user in done.json["users"])
+    assert retrieval("explain", recipe, "--workspace", workspace).code == 2
 
 
 def test_config_doctor_and_inspect_answer(retrieval, recipe: Path, workspace: Path) -> None:

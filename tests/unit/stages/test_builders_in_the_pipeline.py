@@ -85,6 +85,13 @@ def test_lists_are_where_the_frontier_says(tables: Path, workspace: Path, fronti
     assert [(point["builder"], point["weight"]) for point in shown if point["chosen"]] == [(name, 3.0)]
 
 
+def test_what_is_mixed_in_is_on_the_frontier_too(tables: Path, workspace: Path, frontier) -> None:
+    mixed = open_run(recipe_of(tables, [], diversity="mmr", mix_in={"below": 12, "share": 0.5}, **{"lambda": 3.0}), workspace)
+    summary = json.loads(mixed.measurements.file("summary.json").read_text())["metrics"]
+    assert {metric: Interval(**value) for metric, value in summary.items()} == points(mixed)["mmr", 3.0]
+    assert points(mixed)["mmr", 3.0] != frontier["mmr", 3.0]
+
+
 @pytest.mark.parametrize("name", BUILDERS)
 def test_everybody_can_be_served_by_every_builder(tables: Path, workspace: Path, name: str) -> None:
     pipeline = open_run(recipe_of(tables, [], diversity=name, **{"lambda": 3.0}), workspace)

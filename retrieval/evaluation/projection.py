@@ -1,0 +1,57 @@
+"""Vectors in two dimensions, to be looked at, and what can be said of the same vectors in figures."""
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.core.resources import available_threads
+
+FEWEST = 8
+"""Vectors: fewer make no picture."""
+_DIMENSIONS, _PERPLEXITY, _STEPS = 50, 30.0, 500
+_NEIGHBOURS = 10
+Floats = npt.NDArray[np.floating]
+
+
+def perplexity_of(count: int) -> float:
+    """30, or less than a third of the vectors where there are few."""
+    return min(_PERPLEXITY, (count - 1) / 3.5)
+
+
+def tsne(vectors: Floats, seed: int, threads: int = 0) -> npt.NDArray[np.float64]:
+    """float64 [M,2]: t-SNE (van der Maaten and Hinton, 2008; Barnes-Hut by scikit-learn) of vectors [M,D], D >= 2, M >= 8.
+
+    Vectors are brought to length 1, because cosine decides here, then to 50 principal components. The same vectors and
+    seed give the same places on a machine. A zero vector stays zero.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    unit = unit_rows(vectors)
+    if unit.shape[1] > _DIMENSIONS:
+        unit = PCA(min(_DIMENSIONS, len(unit)), svd_solver="full").fit_transform(unit)
+    made = TSNE(
+        perplexity=perplexity_of(len(unit)), init="pca", max_iter=_STEPS, random_state=seed % 2**32, n_jobs=threads or available_threads()
+    )
+    places: npt.NDArray[np.float64] = made.fit_transform(unit).astype(np.float64)
+    return places
+
+
+def same_category_share(vectors: Floats, categories: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """float64 [M]: share of the 10 nearest other vectors (cosine) whose category is the vector's own; NaN where it has none (-1).
+
+    Quadratic in M; meant for a sample.
+    """
+    unit = unit_rows(vectors)
+    near = min(_NEIGHBOURS, len(unit) - 1)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    nearest = np.argpartition(-cosines, near - 1, axis=1)[:, :near]
+    same = (categories[nearest] == categories[:, None]).mean(axis=1)
+    return np.where(categories >= 0, same, np.nan)
+
+
+def unit_rows(vectors: Floats) -> npt.NDArray[np.float64]:
+    """Rows at length 1; a zero row stays."""
+    exact = vectors.astype(np.float64)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    return np.asarray(exact / np.where(lengths > 0, lengths, 1.0))
