@@ -184,6 +184,28 @@ def evaluate(
     _print(measured.summary.model_dump(mode="json"), table(measured), as_json=as_json)
 
 
+def folds(
+    recipe: RecipePath,
+    workspace: WorkspaceOption = WORKSPACE,
+    overrides: SetOption = None,
+    folds: Annotated[
+        int, typer.Option(min=1, help="How many test windows of split.test_seconds, the last of which ends with the log.")
+    ] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recipe over consecutive test windows, each trained on everything before it, and average them.
+
+    Folds that are done are skipped, so that more of them cost only the new ones.
+
+    Example: retrieval folds pipelines/sample.toml --folds 3
+    """
+    from retrieval.stages.folds import lines, run_folds
+
+    found = run_folds(open_pipeline(recipe, workspace, overrides), folds)
+    summary = {"kind": found.kind, "id": found.id, "path": str(found.path), "summary": found.summary}
+    _print(summary, "\n".join(lines(found)), as_json=as_json)
+
+
 def report(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Write the report page, with the baselines that the recipe names.
 
@@ -196,7 +218,7 @@ def report(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    for verb in (run, prepare, train, embed, build_index, recall, evaluate, report):
+    for verb in (run, prepare, train, embed, build_index, recall, evaluate, folds, report):
         app.command()(verb)
 
 

@@ -185,7 +185,8 @@ def _write(data: DataSettings, settings: SplitSettings, tables: Tables, events: 
     fields.write(staged)
     staged.summary |= {"fields": drift} if any(drift.values()) else {}
     staged.summary |= dataset_summary(catalog, sequences, staged.summary.pop("time_unit"))
-    staged.summary["split"] = split_summary(settings, split, truth)
+    in_seconds = staged.summary["time"]["unit"] == "seconds"
+    staged.summary["split"] = split_summary(settings, split, sequences, truth, items.height, in_seconds=in_seconds)
 
 
 def _catalog_rows(tables: Tables, events: SortedEvents, *, keep_all: bool) -> tuple[pl.DataFrame, NDArray[np.int32]]:
@@ -232,7 +233,7 @@ def _users(tables: Tables, events: SortedEvents, sequences: SequenceDataset) -> 
 
 
 def _truth(settings: SplitSettings, split: Split, sequences: SequenceDataset, catalog: Catalog, users: pl.DataFrame) -> pl.DataFrame:
-    known = catalog.events > 0 if settings.protocol == "global-time" and not settings.cold_items else None
+    known = catalog.events > 0 if settings.asks_for_known_items else None
     frames = []
     for part in PARTS:
         user_rows, item_rows = ground_truth(split, sequences, part, known)

@@ -113,22 +113,36 @@ class DataSettings(Settings):
 class SplitSettings(Settings):
     """The [split] table of a recipe; see `retrieval.data.splits` for what each protocol does."""
 
-    protocol: Literal["comirec", "leave-last-out", "global-time"] = "comirec"
+    protocol: Literal["comirec", "leave-last-out", "global-time", "rolling-days"] = "comirec"
     seed: int = 1230
-    """Which users are held out under `comirec`."""
+    """Which users are held out under `comirec`, and which targets `random` draws."""
     valid_seconds: float = Field(86_400.0, gt=0)
-    """Length of the validation window of `global-time`; in steps where the log has a plain order."""
+    """Length of the validation window of `global-time` and `rolling-days`; in steps where the log has a plain order."""
     test_seconds: float = Field(86_400.0, gt=0)
-    """Length of the test window, which ends with the last event."""
+    """Length of the test window, the last of which ends with the last event."""
     valid_from: dt.datetime | int | None = None
     """An explicit cut in place of the window: a datetime (naive is UTC), epoch seconds, or a step of the order."""
     test_from: dt.datetime | int | None = None
-    target: Literal["all", "first", "last"] = "all"
+    fold: int = Field(1, ge=1)
+    """Which test window of `rolling-days`: 1 ends with the last event, 2 where window 1 begins, and so on."""
+    target: Literal["all", "first", "last", "random"] = "all"
     cold_items: bool = False
     """Keep targets that have no training event; nothing trained on ids can recall them."""
 
+    @property
+    def cuts_in_time(self) -> bool:
+        """Whether one moment parts what may be known from what is asked for, the same for everybody."""
+        return self.protocol in ("global-time", "rolling-days")
+
+    @property
+    def asks_for_known_items(self) -> bool:
+        """Whether targets on items without a training event are left out."""
+        return self.cuts_in_time and not self.cold_items
+
     @model_validator(mode="after")
-    def _both_cuts_or_none(self) -> "SplitSettings":
+    def _windows_fit(self) -> "SplitSettings":
         if (self.valid_from is None) != (self.test_from is None):
             raise ValueError("valid_from and test_from go together")
+        if self.test_from is not None and self.protocol == "rolling-days":
+            raise ValueError("valid_from and test_from are of global-time; rolling-days counts its windows back from the last event")
         return self

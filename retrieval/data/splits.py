@@ -10,10 +10,14 @@ comirec (Cen et al., KDD 2020, section 4.1): users are divided 8:1:1 by seed; tr
 leave-last-out: the last event is the test target, the one before it the validation target, the rest trains; users
     with fewer than three events only train.
 global-time: everything before the validation cut trains, [validation cut, test cut) is validated, the rest tested.
-    `target` first or last keeps one target a user and window; what lies before the target in the user's sequence
-    is visible, events of the same window included.
+    `target` first, last or random keeps one target a user and window; what lies before the target in the user's
+    sequence is visible, events of the same window included. Which one is random is a hash of seed and user row.
     An item is known when it has a training event; unless cold items are allowed, truth.parquet leaves out targets
-    on unknown items (a user whose first or last target is unknown then has none in that window).
+    on unknown items (a user whose one target is unknown then has none in that window).
+rolling-days (rolling origin, Tashman 2000): test windows of `test_seconds`, one after the other, counted back from the
+    last event. Each is a fold: `global-time` with the cut where its window begins and the log at an end where it ends. A
+    fold trains on everything before its validation window, which lies right before the test window, and its test users
+    show everything before the test window. Windows never overlap, and a newer fold trains on all that an older one did.
 """
 
 import datetime as dt
@@ -27,6 +31,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.core.errors import DataContractError, UsageError
+from retrieval.core.seeds import derive_seed
 from retrieval.data.sequences import SequenceDataset
 from retrieval.data.settings import SplitSettings
 
@@ -109,33 +114,54 @@ def leave_last_out(settings: SplitSettings, sequences: SequenceDataset) -> Split
     )
 
 
-def global_time(settings: SplitSettings, sequences: SequenceDataset) -> Split:
+@dataclass(frozen=True)
+class TimeCuts:
+    """Three moments in the unit of the log's times: a window holds the events from its first moment until before the next."""
+
+    valid_from: int
+    test_from: int
+    test_until: int
+
+    def window(self, part: Part) -> tuple[int, int]:
+        """Where the targets of a part lie."""
+        return (self.valid_from, self.test_from) if part == "valid" else (self.test_from, self.test_until)
+
+
+def in_time(settings: SplitSettings, sequences: SequenceDataset) -> Split:
     """Cuts in time, the same for everybody."""
-    valid_cut, test_cut = cut_times(settings, sequences)
-    before_valid, before_test = _events_before(sequences, valid_cut), _events_before(sequences, test_cut)
-    valid_start, valid_end = _one_target(settings, before_valid, before_test)
-    test_start, test_end = _one_target(settings, before_test, sequences.lengths)
-    return Split(before_valid, valid_start, valid_end, test_start, test_end)
+    cuts = time_cuts(settings, sequences)
+    ends = [_events_before(sequences, moment) for moment in (cuts.valid_from, cuts.test_from, cuts.test_until)]
+    return Split(ends[0], *_targets_between(settings, "valid", *ends[:2]), *_targets_between(settings, "test", *ends[1:]))
 
 
-def cut_times(settings: SplitSettings, sequences: SequenceDataset) -> tuple[int, int]:
-    """The validation and the test cut of `global-time`, in the unit of `sequences.times`."""
+def time_cuts(settings: SplitSettings, sequences: SequenceDataset) -> TimeCuts:
+    """The moments that `global-time` or a fold of `rolling-days` cuts at.
+
+    Raises:
+        UsageError: they are not in order. DataContractError: they lie outside of the log.
+    """
     first, last = int(sequences.times.min()), int(sequences.times.max())
-    if settings.valid_from is not None and settings.test_from is not None:
-        valid_cut, test_cut = _as_time(settings.valid_from), _as_time(settings.test_from)
-    else:
-        test_cut = last + 1 - round(settings.test_seconds)
-        valid_cut = test_cut - round(settings.valid_seconds)
-    if valid_cut >= test_cut:
-        raise UsageError(f"validation starts at {valid_cut}, test at {test_cut}", where="split", expected="validation before test")
-    if valid_cut <= first or test_cut > last:
+    cuts = _moments(settings, last)
+    if cuts.valid_from >= cuts.test_from:
+        what = f"validation starts at {cuts.valid_from}, test at {cuts.test_from}"
+        raise UsageError(what, where="split", expected="validation before test")
+    if cuts.valid_from <= first or cuts.test_from > last:
         raise DataContractError(
-            f"cuts at {valid_cut} and {test_cut} leave nothing to train on or to test",
+            f"cuts at {cuts.valid_from} and {cuts.test_from} leave nothing to train on or to test",
             where="split",
             expected=f"cuts inside the log, {first} to {last}",
-            remedy="shorten split.valid_seconds and split.test_seconds, or set valid_from and test_from",
+            remedy="shorten split.valid_seconds and split.test_seconds, run fewer folds, or set valid_from and test_from",
         )
-    return valid_cut, test_cut
+    return cuts
+
+
+def _moments(settings: SplitSettings, last: int) -> TimeCuts:
+    if settings.valid_from is not None and settings.test_from is not None:
+        return TimeCuts(_as_time(settings.valid_from), _as_time(settings.test_from), last + 1)
+    later = settings.fold - 1 if settings.protocol == "rolling-days" else 0
+    until = last + 1 - later * round(settings.test_seconds)
+    test_from = until - round(settings.test_seconds)
+    return TimeCuts(test_from - round(settings.valid_seconds), test_from, until)
 
 
 def ground_truth(
@@ -179,12 +205,21 @@ def first_occurrences(users: Positions, items: Positions, n_items: int) -> NDArr
     return keep
 
 
-def _one_target(settings: SplitSettings, start: Positions, end: Positions) -> tuple[Positions, Positions]:
+def _targets_between(settings: SplitSettings, part: Part, start: Positions, end: Positions) -> tuple[Positions, Positions]:
+    """The targets among the events [start, end) of every user."""
+    if settings.target == "all":
+        return start, end
     if settings.target == "first":
         return start, np.minimum(start + 1, end)
-    if settings.target == "last":
-        return np.maximum(end - 1, start), end
-    return start, end
+    chosen = end - 1 if settings.target == "last" else start + _drawn(end - start, derive_seed(settings.seed, part))
+    chosen = np.maximum(chosen, start)
+    return chosen, np.minimum(chosen + 1, end)
+
+
+def _drawn(counts: Positions, seed: int) -> Positions:
+    """A number below each count, 0 where it is 0; uniform but for less than count / 2^64."""
+    drawn = _hashed(len(counts), seed) % np.maximum(counts, 1).astype(np.uint64)
+    return drawn.astype(np.int64)
 
 
 def _events_before(sequences: SequenceDataset, cut: int) -> Positions:
@@ -213,5 +248,6 @@ def _hashed(n: int, seed: int) -> NDArray[np.uint64]:
 _PROTOCOLS: Mapping[str, Callable[[SplitSettings, SequenceDataset], Split]] = {
     "comirec": comirec,
     "leave-last-out": leave_last_out,
-    "global-time": global_time,
+    "global-time": in_time,
+    "rolling-days": in_time,
 }

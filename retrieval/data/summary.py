@@ -7,7 +7,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.data.catalog import Catalog
+from retrieval.data.knowledge import knowledge
 from retrieval.data.sequences import SequenceDataset
+from retrieval.data.sequential import sequential
 from retrieval.data.settings import SplitSettings, TimeUnit
 from retrieval.data.splits import PARTS, Split
 
@@ -40,8 +42,11 @@ def spread(counts: NDArray[np.int64]) -> dict[str, float]:
     return {name: int(value) for name, value in zip(_QUANTILES, values, strict=True)} | {"mean": round(float(counts.mean()), 3)}
 
 
-def split_summary(settings: SplitSettings, split: Split, truth: pl.DataFrame) -> dict[str, Any]:
-    """Users and events that train, users and targets of each part, and targets left out of the truth.
+def split_summary(
+    settings: SplitSettings, split: Split, sequences: SequenceDataset, truth: pl.DataFrame, n_items: int, *, in_seconds: bool
+) -> dict[str, Any]:
+    """Users and events that train, users and targets of each part, targets left out of the truth, what a model may know
+    and what the order of the training events says.
 
     `repeated_or_cold_targets` are events between start and end that truth.parquet does not list: further events on an
     item of the same user, and items without a training event where the protocol drops them.
@@ -60,4 +65,6 @@ def split_summary(settings: SplitSettings, split: Split, truth: pl.DataFrame) ->
             f"{part}_repeated_or_cold_targets": int((end - start).sum()) - targets.height,
             f"{part}_users_without_history": int(((end > start) & (start == 0)).sum()),
         }
+    found["may_know"] = knowledge(settings, sequences, in_seconds=in_seconds)
+    found["sequential"] = sequential(split, sequences, n_items)
     return found

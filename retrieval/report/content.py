@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
+from retrieval.evaluation.leaks.findings import Finding
 from retrieval.evaluation.measurements import Comparison
 from retrieval.report.explained import ExplainedUser
 
@@ -208,6 +209,20 @@ class DataSummary(Settings):
     filtered: dict[str, int] = Field(default_factory=dict)
 
 
+class KnowledgeSummary(Settings):
+    """What the split lets a model know, by subject, how sequential the log is, and what the leak checker found.
+
+    `leaks` are rows of kind, where, number of rows and an example; `checked` the kinds that were looked for, with the result.
+    """
+
+    may_know: dict[str, str] = Field(default_factory=dict)
+    sequential: str = ""
+    verdict: str = ""
+    leaks: tuple[Finding, ...] = ()
+    checked: dict[str, str] = Field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
 class StageRecord(Settings):
     """What one stage took; `artifact` is its kind and id."""
 
@@ -238,6 +253,7 @@ class ReportContent(Settings):
     training: TrainingCurve = TrainingCurve()
     index: IndexQuality = IndexQuality()
     data: DataSummary = DataSummary()
+    knowledge: KnowledgeSummary = KnowledgeSummary()
     run: RunRecord = RunRecord()
 
     def to_json(self) -> dict[str, Any]:

@@ -13,7 +13,8 @@ _KEPT = 0.95  # share of the best recall that a weight may cost before it counts
 def verdict(content: ReportContent) -> tuple[str, str, str]:
     """Quality, comparison, and variety with the state of the interests, a sentence each."""
     price, state = cost_of_variety(content.frontier, words.cutoff(content.results.primary)), interest_state(content.interests.health)
-    return quality(content.results), comparison(content.results), f"{price}; {state}."
+    warning = f"The data leak, so do not believe this: {content.knowledge.verdict} " if content.knowledge.leaks else ""
+    return warning + quality(content.results), comparison(content.results), f"{price}; {state}."
 
 
 def quality(results: Results) -> str:

@@ -12,14 +12,15 @@ from retrieval.core.settings import fingerprint
 
 # Raised when the bytes a stage writes for the same settings change, so that old artifacts are not taken for new ones.
 FORMATS = {
-    "dataset": 1,
+    "dataset": 2,
     "model": 1,
     "vectors": 1,
     "export": 1,
     "index": 2,
     "calibration": 1,
     "candidates": 1,
-    "measurements": 1,
+    "measurements": 2,
+    "folds": 1,
     "report": 1,
 }
 log = get_logger("run")

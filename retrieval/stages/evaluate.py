@@ -12,6 +12,7 @@ from retrieval.evaluation.evaluator import evaluate
 from retrieval.evaluation.frontier import FrontierPoint, frontier
 from retrieval.evaluation.health import interest_health
 from retrieval.evaluation.judgements import GroundTruth, read_truth
+from retrieval.evaluation.leaks.findings import LeakReport
 from retrieval.evaluation.tables import read_table
 from retrieval.index.pools import Pools, Seen
 from retrieval.recall.context import ListContext
@@ -26,15 +27,22 @@ from retrieval.stages.recall import popular_items, recall_settings
 from retrieval.stages.recipe import Recipe
 
 
-def write_measurements(recipe: Recipe, dataset: Artifact, vectors: Artifact, candidates: Artifact, staged: StagedArtifact) -> None:
-    """Measure the lists of the test users, the frontier of every list builder and the health of the interests."""
+def write_measurements(
+    recipe: Recipe, dataset: Artifact, vectors: Artifact, candidates: Artifact, leaks: LeakReport, staged: StagedArtifact
+) -> None:
+    """Measure the lists of the test users, the frontier of every list builder and the health of the interests.
+
+    leaks: what was found in the data, the model and the lists; it is written beside the figures that rest on them.
+    """
     catalog, truth = Catalog.load(dataset.file("items.parquet")), read_truth(dataset.file("truth.parquet"), "test")
     measured = evaluate(candidates.files("part-"), truth, catalog.frame, recipe.evaluate)
     measured.write(staged.path("per_user.parquet"), staged.path("summary.json"))
     points = _frontier(recipe, (dataset, vectors, candidates), catalog, truth)
     write_json(staged.path("frontier.json"), [point.model_dump() for point in points])
     _write_health(catalog, truth, vectors, candidates, staged)
+    write_json(staged.path("leaks.json"), {"verdict": leaks.verdict(), **leaks.model_dump(mode="json")})
     staged.summary |= {
+        "leaks": leaks.verdict(),
         "metrics": {name: value.model_dump() for name, value in measured.summary.metrics.items()},
         "overall": measured.summary.overall,
         "counts": measured.summary.counts,

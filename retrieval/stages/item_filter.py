@@ -49,7 +49,7 @@ def filter_identity(settings: ItemFilter) -> dict[str, Any]:
 def item_mask(recipe: Recipe, dataset: Dataset, vectors: Artifact, *, at_the_cut: bool) -> ItemMask:
     """Compile the recipe's filters.
 
-    Under `global-time` items without a training event are left out, too: their vectors are as they were drawn, so whoever
+    Where the split cuts in time, items without a training event are left out, too: their vectors are as they were drawn, so whoever
     got one got it by chance. So are items that whoever made the vectors did not have.
 
     Raises:
@@ -76,7 +76,7 @@ def never_given(recipe: Recipe, dataset: Dataset, vectors: Artifact) -> Mask:
 
 def _unknown_to_the_model(recipe: Recipe, dataset: Dataset, vectors: Artifact) -> dict[str, Mask]:
     rules = {"without_vector": _without_vector(vectors)}
-    if recipe.split.protocol == "global-time" and not recipe.split.cold_items:
+    if recipe.split.asks_for_known_items:
         rules["without_training_event"] = dataset.catalog.events == 0
     return rules
 

@@ -16,7 +16,7 @@ from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.models.settings import ImportedSettings, NeighbourSettings
 from retrieval.recall.probabilities import Method, ScoreProbabilities
-from retrieval.stages import build_index, calibrate, embed, evaluate, prepare, recall, train
+from retrieval.stages import build_index, calibrate, check_leaks, embed, evaluate, prepare, recall, train
 from retrieval.stages.audience import Scope, everyone, held_out
 from retrieval.stages.crew import crew
 from retrieval.stages.encode import EncodedHistories
@@ -218,7 +218,9 @@ class Pipeline:
         join_shards(shards, scope, self.dataset, self.recipe.recall.batch_users, recall.users_of_a_part(self.recipe, scope), staged)
 
     def _write_measurements(self, candidates: Artifact, staged: StagedArtifact) -> None:
-        evaluate.write_measurements(self.recipe, self.dataset_artifact, self.vectors, candidates, staged)
+        baseline, lists = self._base is not None, candidates.files("part-")
+        leaks = check_leaks.check_run(self.recipe, self.dataset_artifact, self.model_artifact, lists, baseline=baseline)
+        evaluate.write_measurements(self.recipe, self.dataset_artifact, self.vectors, candidates, leaks, staged)
 
     def other_index(self, index_id: str) -> Artifact:
         """Another index of the workspace, by its id. Raises UsageError when there is none."""

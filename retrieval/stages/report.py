@@ -18,6 +18,7 @@ from retrieval.report.content import (
     IndexCandidate,
     IndexQuality,
     InterestSummary,
+    KnowledgeSummary,
     ReportContent,
     Results,
     RunRecord,
@@ -59,6 +60,7 @@ def report_content(pipeline: "Pipeline", measurements: Artifact, baselines: Mapp
         training=_training(pipeline),
         index=_index(pipeline.index),
         data=_data(pipeline),
+        knowledge=_knowledge(pipeline, measurements),
         run=_run(pipeline),
     )
 
@@ -214,6 +216,18 @@ def _data(pipeline: "Pipeline") -> DataSummary:
         split={name: value for name, value in split.items() if isinstance(value, int)},
         events_of_a_user=summary["user_events"],
         quarantine=_quarantine(summary["quarantine"]),
+    )
+
+
+def _knowledge(pipeline: "Pipeline", measurements: Artifact) -> KnowledgeSummary:
+    split, leaks = pipeline.dataset_artifact.summary["split"], _json(measurements, "leaks.json")
+    return KnowledgeSummary(
+        may_know=split["may_know"],
+        sequential=split["sequential"]["words"],
+        verdict=leaks["verdict"],
+        leaks=leaks["findings"],
+        checked=leaks["checked"],
+        remarks=leaks["remarks"],
     )
 
 

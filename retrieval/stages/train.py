@@ -211,10 +211,12 @@ def training_run(
 
 
 def _targeted(events: TrainingEvents, recipe: Recipe) -> TrainingEvents:
-    """The events, some of them no targets where the recipe says so."""
+    """The events, where the recipe says so with some of them no targets, or others than they were."""
     gap, newest = recipe.train.examples.gap, recipe.train.examples.newest
     events = events.with_gap(gap) if gap else events
-    return events.with_newest(newest) if newest else events
+    events = events.with_newest(newest) if newest else events
+    shuffled = recipe.train.examples.labels == "shuffled"
+    return events.with_shuffled_labels(derive_seed(recipe.seed, "labels")) if shuffled else events
 
 
 def _resolved(recipe: Recipe, model: RetrievalModel) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class TrainingEvents:
     """The first event of the same user that comes so much later that it may be a target; None: the next one."""
     oldest_target: int | None = None
     """No event before this time is a target; None: every one may be."""
+    labels: Int[Tensor, " E"] | None = None
+    """The item that each event is as a target, where that is another than as a part of a history."""
 
     @staticmethod
     def of(sequences: SequenceDataset, train_end: NDArray[np.int64]) -> "TrainingEvents":
@@ -51,9 +53,19 @@ class TrainingEvents:
 
     def to(self, device: torch.device) -> "TrainingEvents":
         """The same with its events on a device."""
-        weights = None if self.weights is None else self.weights.to(device)
-        later = None if self.later is None else self.later.to(device)
-        return TrainingEvents(self.items.to(device), self.times.to(device), self.start, self.count, weights, later, self.oldest_target)
+        moved = {name: getattr(self, name) for name in ("items", "times", "weights", "later", "labels")}
+        return replace(self, **{name: value.to(device) for name, value in moved.items() if value is not None})
+
+    def with_shuffled_labels(self, seed: int) -> "TrainingEvents":
+        """The same where targets are the items of other training events, every event's used once; histories stay as they are."""
+        trained = torch.nonzero(self._trainable()).flatten()
+        labels, order = self.items.clone(), torch.randperm(len(trained), generator=torch.Generator().manual_seed(seed))
+        labels[trained] = self.items[trained[order.to(trained.device)]]
+        return replace(self, labels=labels)
+
+    def targets(self, events: Int[Tensor, " P"]) -> Int[Tensor, " P"]:
+        """What events are as targets: item rows, int64."""
+        return (self.items if self.labels is None else self.labels)[events].to(torch.int64)
 
     def with_gap(self, gap: float) -> "TrainingEvents":
         """The same where a target comes at least `gap` after what is known, in units of the times."""

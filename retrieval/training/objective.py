@@ -120,7 +120,7 @@ class Objective:
         """Everything of a step that takes no encoder."""
         positions = _positions(windows, windows.longest, least_history, self.events)
         targets = self._targets(windows, positions, step)
-        rows = self.events.items[targets].to(torch.int64)
+        rows = self.events.targets(targets)
         alone = self.settings.whole_catalog or len(rows) == 0
         return _Plan(positions.owner, rows, self._weights(targets), None if alone else self.source(rows, step))
 
@@ -243,7 +243,7 @@ class Objective:
         def rows(step: int) -> Int[Tensor, " P"]:
             windows = examples.batch(step).to(self.events.items.device)
             positions = _positions(windows, windows.longest, examples.least_history, self.events)
-            return self.events.items[self._targets(windows, positions, step)].to(torch.int64)
+            return self.events.targets(self._targets(windows, positions, step))
 
         return lru_cache(maxsize=self.settings.queue_batches)(rows)
 

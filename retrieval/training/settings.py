@@ -50,6 +50,10 @@ class ExampleSettings(Settings):
     """`prefixes`: only events of so much time before the end of training are targets, in seconds or the log's own unit;
     histories reach back as far as ever. 0 takes all. What a warm start has to learn is what is new."""
 
+    labels: Literal["true", "shuffled"] = "true"
+    """`shuffled` is a test of the pipeline and trains nothing of use: every target is the item of another training event, drawn
+    by seed. What comes next then follows popularity alone, and so does a model, unless it sees its test targets somewhere."""
+
     @model_validator(mode="after")
     def _times_are_heeded(self) -> "ExampleSettings":
         for name in ("gap", "newest"):

@@ -110,3 +110,34 @@ def test_cuts_outside_the_log_are_refused() -> None:
         split(protocol="global-time", test_seconds=40, valid_seconds=40)
     with pytest.raises(UsageError, match=r"validation before test"):
         split(protocol="global-time", valid_from=50, test_from=40)
+
+
+def test_rolling_days_are_global_time_cuts_counted_back_from_the_last_event() -> None:
+    # The last event is at 60: windows of 10 begin at 51, 41 and 31, and validation takes the 5 before each.
+    assert positions(split(protocol="rolling-days", test_seconds=10, valid_seconds=5, fold=1)) == [
+        (4, 4, 5, 5, 5),
+        (2, 2, 2, 2, 2),
+        (3, 3, 3, 3, 4),
+    ]
+    second = split(protocol="rolling-days", test_seconds=10, valid_seconds=5, fold=2)
+    assert positions(second) == [(3, 3, 4, 4, 5), (1, 1, 1, 1, 2), (0, 0, 1, 1, 3)]
+    assert targets(second, "test") == [(0, 3), (1, 4), (2, 5)]
+    cut = split(protocol="global-time", valid_from=36, test_from=41)
+    assert second.train_end.tolist() == cut.train_end.tolist()
+    assert second.test_start.tolist() == cut.test_start.tolist()
+    with pytest.raises(DataContractError, match=r"run fewer folds"):
+        split(protocol="rolling-days", test_seconds=10, valid_seconds=5, fold=5)
+
+
+def test_a_random_target_is_one_of_the_window_and_the_same_for_the_same_seed() -> None:
+    users = 3000
+    sequences = SequenceDataset(np.arange(users + 1) * 6, np.zeros(users * 6, dtype=np.int32), np.tile([1, 2, 10, 11, 20, 21], users))
+    settings = SplitSettings(protocol="global-time", valid_from=10, test_from=20, target="random")
+    found = make_split(settings, sequences)
+    for start, end, first in ((found.valid_start, found.valid_end, 2), (found.test_start, found.test_end, 4)):
+        assert (end - start == 1).all()
+        assert set(start.tolist()) == {first, first + 1}
+        assert abs(int((start == first).sum()) - users / 2) < 4 * (users / 4) ** 0.5
+    assert (make_split(settings, sequences).test_start == found.test_start).all()
+    assert (make_split(settings.model_copy(update={"seed": 2}), sequences).test_start != found.test_start).any()
+    assert not ((found.valid_start == 2) == (found.test_start == 4)).all()

@@ -22,7 +22,7 @@ IDS = st.one_of(
     st.tuples(st.just(pl.String), st.lists(st.one_of(st.none(), st.text(max_size=4)), min_size=1, max_size=6)),
 )
 TIMES = st.one_of(st.none(), st.sampled_from([float("nan"), float("inf"), -1.0, 1e15]), st.integers(0, 12).map(lambda t: 1.6e9 + t))
-PROTOCOLS = st.sampled_from(["comirec", "leave-last-out", "global-time"])
+PROTOCOLS = st.sampled_from(["comirec", "leave-last-out", "global-time", "rolling-days"])
 
 
 @st.composite
@@ -107,7 +107,7 @@ def test_a_stable_filter_is_stable_and_largest(log: pl.DataFrame, user_minimum: 
     assert found == expected
 
 
-@given(logs(), PROTOCOLS, st.sampled_from(["all", "first", "last"]))
+@given(logs(), PROTOCOLS, st.sampled_from(["all", "first", "last", "random"]))
 def test_no_future_is_visible(log: pl.DataFrame, protocol: str, target: str) -> None:
     split = {"protocol": protocol, "target": target, "valid_seconds": 3, "test_seconds": 3}
     with tempfile.TemporaryDirectory() as folder:

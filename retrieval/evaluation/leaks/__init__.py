@@ -1,0 +1,1 @@
+"""Whether anything of the future, or of held-out users, reached training: `check.check_leaks` is the door."""
