@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from retrieval import __version__
-from retrieval.cli import data_verbs, leak_verb, look_verbs, pipeline_verbs, tune_verb
+from retrieval.cli import data_verbs, leak_verb, look_verbs, night_verbs, pipeline_verbs, tune_verb
 from retrieval.core.errors import ResourceError, RetrievalError, exit_code_of
 from retrieval.core.logging import configure_logging
 from retrieval.core.ranks import own_place
@@ -32,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
 )
 pipeline_verbs.register(app)
+night_verbs.register(app)
 tune_verb.register(app)
 look_verbs.register(app)
 leak_verb.register(app)

@@ -277,7 +277,7 @@ def replace_text(path: Path, text: str) -> None:
     staged = path.with_name(f".{path.name}.part")
     write_text_durably(staged, text)
     staged.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -329,10 +329,11 @@ def _commit(staging: Path, target: Path) -> None:
             raise
         if not (target / MANIFEST).is_file():
             raise IntegrityError("manifest is missing", where=target, remedy="delete the directory and run again") from None
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,17 +1,62 @@
-"""One writer at a time, across processes."""
+"""One writer at a time, across processes; whoever has to wait is told for whom and since when."""
 
 import contextlib
+import datetime as dt
 import fcntl
+import getpass
+import json
 import os
+import socket
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from retrieval.core.errors import ConflictError
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock: a process of somebody on a machine, and since when (ISO 8601, UTC)."""
+
+    process: int
+    user: str
+    machine: str
+    since: str
+
+    @staticmethod
+    def here() -> "Owner":
+        """The process that asks, now."""
+        return Owner(os.getpid(), user_name(), socket.gethostname(), dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+
+    def age_seconds(self) -> float:
+        """How long it has been holding."""
+        return (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(self.since)).total_seconds()
+
+    def __str__(self) -> str:
+        return f"process {self.process} of {self.user}@{self.machine}, since {self.since}, for {self.age_seconds():.0f} s"
+
+
+def user_name() -> str:
+    """The person or account this process runs as."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user id without a name.
+        return str(os.getuid())
 
 
 def lock_of(folder: Path) -> Path:
     """The lock file of a folder: beside it, because the folder is removed while the lock is held."""
     return folder.with_suffix(".lock")
+
+
+def owner_of(path: Path) -> Owner | None:
+    """Who holds the lock file `path` now; None where nobody does."""
+    with contextlib.suppress(FileNotFoundError), path.open("r+", encoding="utf-8") as stream:
+        if not _taken(stream):
+            return _owner(stream)
+    return None
 
 
 @contextlib.contextmanager
@@ -22,17 +67,31 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         ConflictError: another process holds it.
     """
     with path.open("a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stream.seek(0)
+        if not _taken(stream):
             raise ConflictError(
-                f"process {stream.read().strip() or '?'} is at it",
+                f"{_owner(stream) or 'another process'} is at it",
                 where=what,
                 expected="nobody else",
                 remedy="wait for it to end, or stop it",
-            ) from None
+            )
         stream.truncate(0)
-        stream.write(str(os.getpid()))
+        stream.write(json.dumps(asdict(Owner.here())))
         stream.flush()
         yield
+
+
+def _taken(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _owner(stream: IO[str]) -> Owner | None:
+    stream.seek(0)
+    try:
+        return Owner(**json.loads(stream.read()))
+    except (ValueError, TypeError):
+        # It has just been taken, and its owner has not yet written its name.
+        return None

@@ -1,6 +1,7 @@
 """Structured events on standard error; standard output belongs to results."""
 
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
@@ -25,6 +26,11 @@ def configure_logging(*, as_json: bool, level: int) -> None:
 def _to_stderr(*_: Any) -> Any:
     # Looked up at each call, so that a test's capture and a later redirection are honoured.
     return structlog.PrintLogger(sys.stderr)
+
+
+def bound(**names: object) -> AbstractContextManager[None]:
+    """Inside the block, every event of this thread carries these names."""
+    return structlog.contextvars.bound_contextvars(**names)
 
 
 def get_logger(name: str) -> Any:

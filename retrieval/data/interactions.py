@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import DTypeLike, NDArray
 
-from retrieval.core.errors import DataContractError
+from retrieval.core.errors import DataContractError, UsageError
 from retrieval.core.progress import Progress, progress
 from retrieval.data.columns import Source
 from retrieval.data.contract import EventContract, RowCheck, row_check
@@ -17,6 +17,7 @@ from retrieval.data.files import batches, row_count
 from retrieval.data.ids import IdEncoder, TextEncoder
 from retrieval.data.quarantine import Quarantine
 from retrieval.data.settings import FilterSettings
+from retrieval.data.times import limit
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Interactions:
     passed_over: NDArray[np.int64]
     """Input rows that are no event here: quarantined, or of another kind; ascending."""
     other_kinds: int
+    later: int
+    """Events from `filters.before` on."""
     kinds: list[str]
     """The kind of code c at place c."""
     field_names: dict[str, list[str]]
@@ -59,13 +62,19 @@ class LogReader:
     """The items with smaller codes are in the items table; events on others are quarantined. None: any item."""
     kinds: TextEncoder = field(default_factory=TextEncoder)
     names: dict[str, TextEncoder] = field(default_factory=lambda: defaultdict(TextEncoder))
+    later: int = 0
+    """Events from `filters.before` on, so far."""
 
     def read(self) -> Interactions:
         """Read every file.
 
         Raises:
             DataContractError: the log is empty, a file is damaged, or too many rows break the contract.
+            UsageError: the log is to end at a moment and has none.
         """
+        if self.filters.before is not None and self.contract.unit == "order":
+            remedy = "leave it out; a night reads the whole log where time_unit = 'order'"
+            raise UsageError("the log has an order and no times", where="data.filters.before", remedy=remedy)
         total = row_count(self.source.files)
         if total == 0:
             raise DataContractError("the log is empty", where=self.source.where, expected="at least one event")
@@ -82,7 +91,8 @@ class LogReader:
             columns={name: _joined(pieces[name], pieces[name][0].dtype) for name in pieces},
             rows=total,
             passed_over=skipped,
-            other_kinds=len(skipped) - self.quarantine.count("interactions"),
+            other_kinds=len(skipped) - self.quarantine.count("interactions") - self.later,
+            later=self.later,
             kinds=self.kinds.ids().to_list(),
             field_names={name: encoder.ids().to_list() for name, encoder in self.names.items()},
         )
@@ -103,6 +113,10 @@ class LogReader:
         names = pl.Series(check.names, dtype=pl.String)
         bad = np.flatnonzero(~good)
         self._isolate(first, frame, bad, names.gather(values["rule"].gather(bad)))
+        if self.filters.before is not None:
+            in_time = ~(good & (values["time"] >= limit(self.filters.before)).fill_null(value=False).to_numpy())
+            self.later += int((~in_time).sum())
+            good &= in_time
         if self.filters.kinds:
             good &= values["kind"].is_in(self.filters.kinds).fill_null(value=False).to_numpy()
         events = values if good.all() else values.filter(good)

@@ -134,7 +134,12 @@ def _events(data: DataSettings, sources: Sources, tables: Tables, quarantine: Qu
     events.names = read.field_names
     if data.keep_users_without_events and tables.users is not None:
         _join_users(events, tables.users["id"])
-    summary |= {"rows": read.rows, "filtered": {"kind": read.other_kinds, "rare": rare}, "time_unit": unit, "kinds": read.kinds}
+    summary |= {
+        "rows": read.rows,
+        "filtered": {"kind": read.other_kinds, "later": read.later, "rare": rare},
+        "time_unit": unit,
+        "kinds": read.kinds,
+    }
     return events
 
 

@@ -73,6 +73,8 @@ class FilterSettings(Settings):
     """Repeat until every user and item left has its minimum; once counts both on the same log."""
     kinds: list[str] = Field(default_factory=list)
     """The event kinds that are used; empty means all."""
+    before: dt.datetime | None = None
+    """Events from then on are not used: the log as it was at that moment. Naive is UTC; not for a plain order."""
     kind_weights: dict[str, float] = Field(default_factory=dict)
     """Factors on the weight of an event, 1 for a kind that is not named."""
 

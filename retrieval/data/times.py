@@ -97,7 +97,7 @@ def time_column(column: str, sort: Sort, unit: TimeUnit, contract: ContractSetti
         # Beyond 2^53 neighbouring steps of a float would fall together.
         rules |= {"fractional_time": wide != wide.floor(), "late_time": wide > 2.0**62}
     else:
-        rules |= {"early_time": wide < _limit(contract.earliest) / scale, "late_time": wide > _limit(contract.latest) / scale}
+        rules |= {"early_time": wide < limit(contract.earliest) / scale, "late_time": wide > limit(contract.latest) / scale}
     value = (number * scale).round() if sort != "integer" else number.cast(pl.Int64, strict=False) * scale
     return TimeColumn(value.cast(pl.Int64, strict=False), rules)
 
@@ -108,8 +108,8 @@ def _datetimes(raw: pl.Expr, sort: Sort, contract: ContractSettings) -> TimeColu
         "null_time": raw.is_null(),
         "unreadable_time": raw.is_not_null() & value.is_null(),
         "negative_time": value < 0,
-        "early_time": value < _limit(contract.earliest),
-        "late_time": value > _limit(contract.latest),
+        "early_time": value < limit(contract.earliest),
+        "late_time": value > limit(contract.latest),
     }
     return TimeColumn(value, rules)
 
@@ -119,7 +119,8 @@ def _parsed(text: pl.Expr) -> pl.Expr:
     return pl.coalesce([spaced.str.to_datetime(form, time_unit="us", strict=False).cast(pl.Int64) for form in _FORMATS])
 
 
-def _limit(moment: dt.datetime | None) -> int:
+def limit(moment: dt.datetime | None) -> int:
+    """A moment in microseconds since 1970, 0 for none; a naive one is UTC."""
     return int(_utc(moment).timestamp() * MICROSECONDS) if moment else 0
 
 

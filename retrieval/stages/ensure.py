@@ -7,7 +7,7 @@ from typing import Any
 
 from retrieval.core.artifacts import MANIFEST, Artifact, StagedArtifact, Workspace, open_artifact
 from retrieval.core.errors import ConflictError
-from retrieval.core.logging import get_logger
+from retrieval.core.logging import bound, get_logger
 from retrieval.core.settings import fingerprint
 
 # Raised when the bytes a stage writes for the same settings change, so that old artifacts are not taken for new ones.
@@ -35,12 +35,20 @@ class StageRecord:
     skipped: bool
 
 
+def _unheard(_: object) -> None:
+    """Nobody listens."""
+
+
 @dataclass
 class Stages:
     """A workspace and the record of the stages that went through it."""
 
     workspace: Workspace
     records: list[StageRecord] = field(default_factory=list)
+    begins: Callable[[str], None] = _unheard
+    """Called before a stage is made, and not where it is found."""
+    ended: Callable[[StageRecord], None] = _unheard
+    """Called after every stage."""
 
     def ensure(
         self,
@@ -64,8 +72,9 @@ class Stages:
         artifact = workspace.find(kind, artifact_id) if folder is None else _in_folder(folder, artifact_id)
         skipped = artifact is not None
         if artifact is None:
-            log.info("stage", stage=stage, artifact=f"{kind}/{artifact_id}")
-            with workspace.create(kind, artifact_id, settings=settings, inputs=inputs, target=folder) as staged:
+            log.info("stage", artifact=f"{kind}/{artifact_id}", stage=stage)
+            self.begins(stage)
+            with bound(stage=stage), workspace.create(kind, artifact_id, settings=settings, inputs=inputs, target=folder) as staged:
                 write(staged)
             artifact = workspace.open(kind, artifact_id) if folder is None else open_artifact(folder)
         else:
@@ -76,6 +85,7 @@ class Stages:
         if folder is not None:
             workspace.drop_staging()
         self.records.append(StageRecord(stage, artifact, skipped))
+        self.ended(self.records[-1])
         return artifact
 
 

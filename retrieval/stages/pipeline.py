@@ -113,7 +113,8 @@ class Pipeline:
         """Lists for the users of a scope, from the recipe's index or another one of the same model."""
         index = index or self.index
         inputs, settings = self._candidate_inputs(index), recall.settings_of(self.recipe, scope)
-        return self._ensure("recall", "candidates", settings, inputs, partial(self._write_candidates, index, scope))
+        stage = "recall" if scope.who == "held-out" else f"recall {scope.who}"
+        return self._ensure(stage, "candidates", settings, inputs, partial(self._write_candidates, index, scope))
 
     def serving(self, index: Artifact, probabilities: ScoreProbabilities | None = None) -> recall.Serving:
         """What lists from an index are made with."""
@@ -206,7 +207,7 @@ class Pipeline:
         settings = build_index.index_settings(self.recipe)
         users = settings.choose.users if settings.choose.target_recall else _INDEX_USERS
         blocked = never_given(self.recipe, self.dataset, self.vectors)
-        build_index.write_index(settings, self.vectors, self._some_users(users), blocked, staged)
+        build_index.write_index(settings, self.vectors, self.some_users(users), blocked, staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
         recall.write_candidates(self.serving(index, self.probabilities(index)), scope, staged)
@@ -226,7 +227,7 @@ class Pipeline:
         """Another index of the workspace, by its id. Raises UsageError when there is none."""
         return self.stages.workspace.open("index", index_id)
 
-    def _some_users(self, count: int) -> UserInterests:
+    def some_users(self, count: int) -> UserInterests:
         """The interests of held-out users drawn at random, or of any where nobody is held out: the queries that an index is judged by."""
         audience = held_out(self.dataset)
         audience = audience if len(audience.users) and self.users.answers_for(audience) else everyone(self.dataset)

@@ -26,6 +26,7 @@ from retrieval.models.settings import (
 )
 from retrieval.recall.settings import BuilderName, RecallSettings
 from retrieval.report.settings import ReportSettings
+from retrieval.stages.nightly.settings import NightlySettings
 from retrieval.training.settings import TrainSettings
 
 GENERATED = "generated/"
@@ -56,6 +57,7 @@ class Recipe(Settings):
     recall: RecallSettings = RecallSettings()
     evaluate: EvaluationSettings = EvaluationSettings()
     report: ReportSettings = ReportSettings()
+    nightly: NightlySettings = NightlySettings()
     machine: MachineSettings = MachineSettings()
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """run: every stage of a recipe and its baselines, and what came of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,17 @@ def run_all(pipeline: Pipeline) -> FinishedRun:
     measurements = pipeline.measurements
     others = pipeline.baselines()
     baselines = {name: other.measurements for name, other in others.items()}
+    return FinishedRun(pipeline, measurements, baselines, report_of(pipeline, baselines))
+
+
+def report_of(pipeline: Pipeline, baselines: Mapping[str, Artifact]) -> Artifact:
+    """The page about a pipeline's measurements, beside those of other systems on the same users."""
+    measurements = pipeline.measurements
     inputs = {"main": measurements.id, **{f"baseline {name}": artifact.id for name, artifact in baselines.items()}}
-    settings = {"recipe": pipeline.recipe.model_dump(mode="json", by_alias=True, exclude={"machine"})}
-    report = pipeline.stages.ensure(
+    settings = {"recipe": pipeline.recipe.model_dump(mode="json", by_alias=True, exclude={"machine", "nightly"})}
+    return pipeline.stages.ensure(
         "report", "report", settings=settings, inputs=inputs, write=lambda staged: write_report(pipeline, measurements, baselines, staged)
     )
-    return FinishedRun(pipeline, measurements, baselines, report)
 
 
 def summary_of(finished: FinishedRun) -> dict[str, Any]:

@@ -100,11 +100,15 @@ def _rows(catalog: Catalog, start: Artifact) -> np.ndarray[Any, np.dtype[np.int6
     return found
 
 
-def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:
+def other_settings(recipe: Recipe, start: Artifact) -> list[str]:
+    """The settings by which the start model is another encoder than the recipe's; none where training can go on from it."""
     now, was = recipe.model.model_dump(mode="json"), start.manifest.settings["model"]
-    for name in [*now, *was]:
-        if name not in _FREE and now.get(name) != was.get(name):
-            _refuse(f"model.{name}", now.get(name), was.get(name), start)
+    return [name for name in dict.fromkeys([*now, *was]) if name not in _FREE and now.get(name) != was.get(name)]
+
+
+def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:
+    for name in other_settings(recipe, start)[:1]:
+        _refuse(f"model.{name}", getattr(recipe.model, name, None), start.manifest.settings["model"].get(name), start)
 
 
 def _learned(model: RetrievalModel, state: Mapping[str, _Value]) -> dict[str, _Value]:

@@ -24,6 +24,10 @@ def _amount(units: dict[str, float]) -> Any:
     return BeforeValidator(read)
 
 
+Seconds = Annotated[float, _amount(_SECONDS)]
+"""A number, or a text such as "5ms"."""
+
+
 class ChoiceSettings(Settings):
     """By what an index is chosen; `index.factory` and its knobs are then not read.
 
@@ -35,6 +39,6 @@ class ChoiceSettings(Settings):
 
     target_recall: float = Field(default=0.0, ge=0.0, le=1.0)
     max_memory: Annotated[float, _amount(_BYTES)] = Field(default=0.0, ge=0.0)
-    max_latency: Annotated[float, _amount(_SECONDS)] = Field(default=0.0, ge=0.0)
+    max_latency: Seconds = Field(default=0.0, ge=0.0)
     n: int = Field(default=100, ge=1)
     users: int = Field(default=2000, ge=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.core.errors import ConflictError
-from retrieval.core.locks import exclusive
+from retrieval.core.locks import exclusive, owner_of
 
 HOLDER = """
 import pathlib, sys, time
@@ -25,12 +25,12 @@ def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with (
         exclusive(path, "training"),
-        pytest.raises(ConflictError, match=f"training: process {os.getpid()} is at it"),
+        pytest.raises(ConflictError, match=rf"training: process {os.getpid()} of \S+@\S+, since \S+, for \d+ s is at it"),
         exclusive(path, "training"),
     ):
         pass
     with exclusive(path, "training"):
-        assert path.read_text() == str(os.getpid())
+        assert owner_of(path).process == os.getpid()
 
 
 def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
@@ -44,4 +44,12 @@ def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
     holder.stdout.close()
     time.sleep(0.05)
     with exclusive(path, "training"):
-        assert path.read_text() == str(os.getpid())
+        assert owner_of(path).process == os.getpid()
+
+
+def test_nobody_holds_what_was_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert owner_of(path) is None
+    with exclusive(path, "training"):
+        assert owner_of(path).age_seconds() < 60
+    assert owner_of(path) is None

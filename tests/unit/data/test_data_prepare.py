@@ -287,7 +287,7 @@ def test_kinds_are_filtered_and_weighted(bench: Bench, log: Log) -> None:
     filters = {"kinds": ["view", "buy"], "kind_weights": {"buy": 4.0}}
     artifact = bench(frame, source={"kind": "kind", "weight": "weight"}, filters=filters)
     sequences = Dataset.open(artifact).sequences
-    assert artifact.summary["filtered"] == {"kind": 3, "rare": 0}
+    assert artifact.summary["filtered"] == {"kind": 3, "later": 0, "rare": 0}
     assert artifact.summary["quarantine"] == {}
     assert sequences.weights is not None
     assert sequences.weights.tolist() == [0.5, 2.0, 0.5] * 3

@@ -61,7 +61,7 @@ def test_users_who_judge_are_drawn_from_all_and_the_same_each_time(tmp_path: Pat
     pipeline, asked = pipeline_on(tmp_path), []
     batch = type(pipeline.users)._batch
     monkeypatch.setattr(type(pipeline.users), "_batch", lambda self, users: asked.append(users) or batch(self, users))
-    found = [pipeline._some_users(20) for _ in range(2)]
+    found = [pipeline.some_users(20) for _ in range(2)]
     drawn = asked[0].users.tolist()
     assert min(drawn) < 100 < 200 < max(drawn)
     assert asked[0].visible.tolist() == held_out(pipeline.dataset).visible[drawn].tolist()
@@ -116,7 +116,7 @@ def test_who_comes_back_after_a_kill_builds_what_was_chosen(tmp_path: Path, monk
 
 def test_two_processes_do_not_build_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build_meanwhile(*arguments: Any) -> AbstractIndex:
-        with pytest.raises(ConflictError, match=f"build-index: process {os.getpid()} is at it"):
+        with pytest.raises(ConflictError, match=f"build-index: process {os.getpid()} of .* is at it"):
             _ = pipeline_on(tmp_path, factory="IVF8,Flat").index
         return table.build_index(*arguments)
 

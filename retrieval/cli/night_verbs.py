@@ -1,0 +1,160 @@
+"""What runs unattended, and the verbs that look after it."""
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from retrieval.stages.nightly.records import NightRecord
+
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option("--override", metavar="GATE=WHY", help="Publish although this gate fails; recorded with who, when and why. Repeatable."),
+]
+
+
+def nightly(
+    recipe: RecipePath,
+    date: Annotated[str, typer.Option(help="The last day of the log that the night reads (UTC), such as 2026-11-20.")] = "yesterday",
+    workspace: WorkspaceOption = WORKSPACE,
+    overrides: SetOption = None,
+    override: OverrideOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run, with rows, memory, disk and time, and do nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a night: prepare, train or go on training, embed, build-index, recall, evaluate, gates, publish.
+
+    The same command goes on where a killed one was; a failed gate leaves what was published and exits with 5.
+
+    Example: retrieval nightly pipelines/sample.toml --date 2024-02-20 --workspace workspace
+    """
+    from retrieval.stages.nightly.gates import parse_overrides
+    from retrieval.stages.nightly.request import Request, parse_date
+
+    request = Request(recipe, parse_date(date), workspace, tuple(overrides or ()))
+    if dry_run:
+        from retrieval.stages.nightly.plan import plan, plan_lines
+
+        planned = plan(request)
+        return _print(planned.model_dump(mode="json"), plan_lines(planned), as_json=as_json)
+    from retrieval.stages.nightly.night import run_night
+
+    run_night(request, parse_overrides(override or ()), partial(_show, as_json=as_json))
+    return None
+
+
+def retry(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, override: OverrideOption = None, as_json: JsonOption = False) -> None:
+    """Run the last night again, as it was asked for, from where it failed.
+
+    Example: retrieval retry pipelines/sample.toml
+    """
+    from retrieval.stages.nightly import verbs
+    from retrieval.stages.nightly.gates import parse_overrides
+    from retrieval.stages.recipe import read_recipe
+
+    verbs.retry(workspace, read_recipe(recipe), parse_overrides(override or ()), partial(_show, as_json=as_json))
+
+
+def publish(
+    recipe: RecipePath,
+    date: Annotated[str, typer.Option(help="The night to publish; the last one by default.")] = "",
+    workspace: WorkspaceOption = WORKSPACE,
+    override: OverrideOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a night that a gate held back.
+
+    Example: retrieval publish pipelines/sample.toml --override 'volume=holiday, half the events are right'
+    """
+    from retrieval.stages.nightly import verbs
+    from retrieval.stages.nightly.gates import parse_overrides
+    from retrieval.stages.nightly.request import parse_date
+    from retrieval.stages.recipe import read_recipe
+
+    day = parse_date(date) if date else None
+    verbs.publish(workspace, read_recipe(recipe), day, parse_overrides(override or ()), partial(_show, as_json=as_json))
+
+
+def rollback(
+    recipe: RecipePath,
+    to: Annotated[int, typer.Option(min=0, help="Number of the version; by default the one that was current before.")] = 0,
+    why: Annotated[str, typer.Option(help="For the history.")] = "",
+    workspace: WorkspaceOption = WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an earlier version current again, after every byte of it was checked.
+
+    Example: retrieval rollback pipelines/sample.toml --why 'complaints about the list'
+    """
+    from retrieval.stages.nightly import verbs
+    from retrieval.stages.recipe import read_recipe
+
+    version = verbs.rollback(workspace, read_recipe(recipe), to, why)
+    _print(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published", as_json=as_json)
+
+
+def status(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
+    """Show what is published and where it lies, who runs a night now and for how long, and what became of the last one.
+
+    Example: retrieval status pipelines/sample.toml --json
+    """
+    from retrieval.stages.nightly import verbs
+    from retrieval.stages.recipe import read_recipe
+
+    read = read_recipe(recipe)
+    found = verbs.status(workspace, read)
+    _print(found, verbs.status_lines(found, workspace, read), as_json=as_json)
+
+
+def history(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
+    """Show every night, every version and every move of what is published.
+
+    Example: retrieval history pipelines/sample.toml
+    """
+    from retrieval.stages.nightly import verbs
+    from retrieval.stages.recipe import read_recipe
+
+    read = read_recipe(recipe)
+    _print(verbs.history(workspace, read), verbs.history_lines(workspace, read), as_json=as_json)
+
+
+def gc(
+    recipe: RecipePath,
+    workspace: WorkspaceOption = WORKSPACE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove artifacts of nights that neither the last published versions nor the last two runs need.
+
+    Example: retrieval gc pipelines/sample.toml --dry-run
+    """
+    from retrieval.stages.nightly import summary, verbs
+    from retrieval.stages.recipe import read_recipe
+
+    found = verbs.gc(workspace, read_recipe(recipe), dry_run=dry_run)
+    paths = [str(path) for path in found.paths]
+    value = {"paths": paths, "bytes": found.bytes, "removed": not dry_run}
+    lines = [*paths, f"{summary.amount(found.bytes)} in {len(found.paths)} artifacts {'would go' if dry_run else 'removed'}"]
+    _print(value, "\n".join(lines), as_json=as_json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    for verb in (nightly, status, history, publish, rollback, retry, gc):
+        app.command()(verb)
+
+
+def _show(record: "NightRecord", *, as_json: bool) -> None:
+    from retrieval.stages.nightly.summary import screen
+
+    _print(record.model_dump(mode="json"), screen(record), as_json=as_json)
+
+
+def _print(value: Any, text: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json else text)

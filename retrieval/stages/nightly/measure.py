@@ -1,0 +1,148 @@
+"""What the gates ask for: figures of the night beside those of what is published."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from retrieval.core.artifacts import Artifact
+from retrieval.core.publication import Publication, Version
+from retrieval.core.seeds import derive_seed
+from retrieval.data.dataset import Dataset
+from retrieval.evaluation.health import InterestHealth
+from retrieval.evaluation.measurements import Comparison, Measurements, compare
+from retrieval.evaluation.tables import batches
+from retrieval.index.choice.clock import latency
+from retrieval.index.settings import IndexSettings
+from retrieval.stages.build_index import index_settings, load_vectors, open_index
+from retrieval.stages.index_choice import make_search
+from retrieval.stages.nightly import gates
+from retrieval.stages.nightly.gates import Gate
+from retrieval.stages.nightly.reference import Reference, can_be_moved, unspoilt_users
+from retrieval.stages.pipeline import Pipeline
+
+_LATENCY_USERS = 200
+
+
+@dataclass(frozen=True)
+class Published:
+    """The version that a night is judged against."""
+
+    publication: Publication
+    version: Version
+    night: Pipeline
+
+    def artifact(self, kind: str) -> Artifact:
+        return self.publication.artifact(self.version, kind)
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """Its model on the night's log; None where that model has no answers for other logs."""
+        model = self.artifact("model")
+        return Reference(self.night, model, self.dataset) if can_be_moved(self.night.recipe, model) else None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What its model was trained on."""
+        return Dataset.open(self.artifact("dataset"))
+
+
+def model_gates(night: Pipeline, published: Published | None) -> list[Gate]:
+    """Recall against the published model, its least value, interests and coverage."""
+    settings, metric = night.recipe.nightly, night.recipe.evaluate.primary
+    summary, reference = night.measurements.summary, published.reference if published else None
+    mean = (summary["metrics"].get(metric) or {}).get("mean")
+    coverage = f"coverage@{night.recipe.evaluate.primary_cutoff}"
+    against, reason = _paired(night, reference, published)
+    before = reference.measurements.summary["overall"].get(coverage) if reference else None
+    return [
+        gates.recall_gate(settings.model, metric, mean, against, reason),
+        gates.primary_gate(settings.model, metric, mean),
+        gates.interests_gate(settings.model, _health(night.measurements)),
+        gates.coverage_gate(settings.lists, summary["overall"].get(coverage), before),
+    ]
+
+
+def list_gates(night: Pipeline, lists: Artifact, published: Published | None) -> list[Gate]:
+    """Overlap with the published lists, empty and short ones, and how long a user's search takes."""
+    settings = night.recipe.nightly.lists
+    overlap = mean_overlap(lists, published.artifact("candidates"), settings.users) if published else None
+    waits = _seconds(night, night.index, night.vectors), _published_seconds(published) if published else None
+    return [gates.overlap_gate(settings, overlap), *gates.length_gates(settings, lists.summary), gates.latency_gate(settings, *waits)]
+
+
+def mean_overlap(night: Artifact, published: Artifact, users: int) -> float | None:
+    """Mean share of a list that stood in the same user's list before, over users drawn from the night's; None where nobody had one.
+
+    Held at once: the two lists of the drawn users, and a batch of rows.
+    """
+    drawn = _drawn(night, users)
+    now, before = _lists_of(night, drawn), _lists_of(published, drawn)
+    if now.schema != before.schema:
+        return None
+    now = now.join(before.select("user_id").unique(), on="user_id", how="semi")
+    if now.is_empty():
+        return None
+    kept = now.join(before.with_columns(kept=1), on=["user_id", "item_id"], how="left")
+    shares = kept.group_by("user_id").agg(pl.col("kept").fill_null(0).mean())["kept"]
+    return float(shares.sort().mean() or 0.0)  # type: ignore[arg-type]
+
+
+def _drawn(lists: Artifact, users: int) -> pl.Series:
+    """Ids of some users with a list, drawn by seed."""
+    found = [frame["user_id"].unique(maintain_order=True) for frame in batches(lists.files("part-"), ("user_id",))]
+    ids = pl.concat(found).unique(maintain_order=True) if found else pl.Series("user_id", [], pl.Int64)
+    order = np.random.default_rng(derive_seed("nightly", "overlap")).permutation(len(ids))
+    return ids.gather(np.sort(order[:users]))
+
+
+def _lists_of(lists: Artifact, users: pl.Series) -> pl.DataFrame:
+    frames = batches(lists.files("part-"), ("user_id", "item_id"))
+    same_type = (frame for frame in frames if frame["user_id"].dtype == users.dtype)
+    found = [frame.filter(pl.col("user_id").is_in(users.implode())) for frame in same_type]
+    return pl.concat(found) if found else pl.DataFrame(schema={"user_id": users.dtype, "item_id": pl.Null})
+
+
+def _paired(night: Pipeline, reference: Reference | None, published: Published | None) -> tuple[Comparison | None, str]:
+    """The night's measurements against the reference's, over users that neither model knows; or why there are none."""
+    if reference is None or published is None:
+        return None, "nothing is published" if published is None else "the published model has no answers for another log"
+    users = unspoilt_users(night.dataset, published.dataset)
+    mine, others = (_of_users(each.measurements, users) for each in (night, reference))
+    if mine.per_user.is_empty() or others.per_user.is_empty():
+        return None, "the published model was trained on the targets of every test user"
+    return compare(mine, others), ""
+
+
+def _of_users(artifact: Artifact, users: pl.Series) -> Measurements:
+    measured = Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json"))
+    return Measurements(measured.per_user.join(users.to_frame("user_id"), on="user_id", how="semi"), measured.summary)
+
+
+def _health(measurements: Artifact) -> InterestHealth:
+    return InterestHealth.model_validate(json.loads(measurements.file("health.json").read_text(encoding="utf-8"))["figures"])
+
+
+def _seconds(pipeline: Pipeline, index: Artifact, vectors: Artifact, settings: IndexSettings | None = None) -> float:
+    """Seconds that 95 of 100 single users of a pipeline wait for their search in an index."""
+    settings = settings or index_settings(pipeline.recipe)
+    items = load_vectors(vectors)
+    opened = open_index(index, vectors, settings)
+    search = make_search(pipeline.recipe.recall.pool_size, settings.threads)(opened, items)
+    users = pipeline.some_users(_LATENCY_USERS)
+
+    def one(number: int) -> object:
+        return search(users.vectors[[number]], users.valid[[number]])
+
+    return latency(one, len(users.valid)) if len(users.valid) else 0.0
+
+
+def _published_seconds(published: Published) -> float | None:
+    night, reference = published.night, published.reference
+    if reference is None:
+        return None
+    index = published.artifact("index")
+    settings = IndexSettings.model_validate(index.manifest.settings).model_copy(update={"threads": index_settings(night.recipe).threads})
+    return _seconds(reference, index, published.artifact("vectors"), settings)

@@ -1,0 +1,239 @@
+"""nightly: from a log to published lists, unattended; what is done stays done, what was published stays until something better is."""
+
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from retrieval.core.artifacts import Artifact, Workspace
+from retrieval.core.errors import InterruptedRunError, QualityGateError, RetrievalError, exit_code_of
+from retrieval.core.locks import exclusive
+from retrieval.core.logging import bound, get_logger
+from retrieval.core.publication import Publication, Version
+from retrieval.core.resources import require_free_space
+from retrieval.stages.audience import Scope
+from retrieval.stages.crew import use_threads
+from retrieval.stages.ensure import StageRecord, Stages
+from retrieval.stages.nightly import gates, measure
+from retrieval.stages.nightly.collect import collect
+from retrieval.stages.nightly.day import DayProfile, profile
+from retrieval.stages.nightly.estimates import expected
+from retrieval.stages.nightly.gates import Gate
+from retrieval.stages.nightly.measure import Published
+from retrieval.stages.nightly.metrics import write_metrics
+from retrieval.stages.nightly.records import NightRecord, Nights, StageFigures, Status
+from retrieval.stages.nightly.request import Request
+from retrieval.stages.nightly.training import Training, training_of
+from retrieval.stages.pipeline import Pipeline
+from retrieval.stages.recipe import Recipe
+from retrieval.stages.run import report_of
+
+_ROOM = 1.1
+"""Times what a stage wrote the last time."""
+log = get_logger("nightly")
+
+
+def _unheard(_: NightRecord) -> None:
+    """Nobody listens."""
+
+
+def run_night(request: Request, overrides: Mapping[str, str], ended: Callable[[NightRecord], None] = _unheard) -> NightRecord:
+    """Everything up to the publication; stages that are done are skipped, so the same command goes on where a killed one was.
+
+    overrides: gate -> reason for which it may fail. ended: gets the record, whatever became of the night.
+
+    Raises:
+        QualityGateError: a gate failed; what was published stays. ConflictError: another process runs the same night, or
+            another one published meanwhile. RetrievalError: a stage failed.
+    """
+    recipe = request.recipe()
+    publication, nights = Publication(request.workspace, recipe.name), Nights(request.workspace, recipe.name)
+    nights.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(nights.folder / ".lock", f"nightly of {recipe.name}"):
+        record = nights.begin(recipe.name, request.date, request.as_json(), dict(overrides))
+        with bound(run=record.run):
+            said = _Log(nights, record)
+            try:
+                return _Night(request, recipe, publication, said).run()
+            finally:
+                ended(said.record)
+
+
+class _Log:
+    """The record of a run as it grows."""
+
+    def __init__(self, nights: Nights, record: NightRecord) -> None:
+        self._nights, self.record, self._start = nights, record, time.monotonic()
+        self.expected = expected(nights.all(), 0)
+
+    def note(self, **changes: object) -> None:
+        self.record = self.record.model_copy(update={**changes, "seconds": round(time.monotonic() - self._start, 3)})
+        self._nights.write(self.record)
+
+    def stage(self, done: StageRecord) -> None:
+        self.note(stages=(*self.record.stages, StageFigures.of(done)))
+
+    def end(self, status: Status, error: BaseException | None = None) -> None:
+        said = str(error) if isinstance(error, RetrievalError) else "" if error is None else type(error).__name__
+        code = exit_code_of(error) if error else 0
+        self.note(status=status, exit_code=code, error=said, ended=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+        log.info("night ended", status=status, exit_code=code, seconds=self.record.seconds)
+
+
+@dataclass(frozen=True)
+class _Night:
+    request: Request
+    recipe: Recipe
+    publication: Publication
+    log: _Log
+
+    def run(self) -> NightRecord:
+        try:
+            self.log.end(self._run())
+        except BaseException as error:
+            # A full disk must not hide behind its own consequences.
+            with contextlib.suppress(OSError, RetrievalError):
+                self.log.end(_status_of(error), error)
+                self._measure()
+            raise
+        self._measure()
+        return self.log.record
+
+    def _measure(self) -> None:
+        write_metrics(self.recipe, self.publication, self.log.record)
+
+    def _run(self) -> Status:
+        use_threads(self.recipe)
+        current, earlier = self.publication.current(), last_before(self.publication, self.request.date)
+        training = training_of(self.recipe, self.publication, earlier)
+        self.log.note(trained=training.said)
+        log.info("night", date=self.request.date.isoformat(), training=training.said, published=current.number if current else 0)
+        stages = Stages(Workspace(self.request.workspace), begins=self._require_room, ended=self.log.stage)
+        pipeline = Pipeline(self._judged_recipe(training.recipe), stages)
+        published = Published(self.publication, current, pipeline) if current else None
+        day = self._day(pipeline, earlier, current)
+        self._index(pipeline)
+        measurements = pipeline.measurements
+        if current and _is_of(current, self.request.date, measurements, pipeline.index):
+            pipeline.candidates(Scope(who="all")).verify()
+            self.log.note(published=current.number)
+            return "unchanged"
+        self._judge([gates.rollback_gate(self._taken_back(measurements, pipeline.index))])
+        artifacts = {"measurements": measurements, **self._report(pipeline, published)}
+        self._judge(measure.model_gates(pipeline, published))
+        artifacts["candidates"] = pipeline.candidates(Scope(who="all"))
+        self._judge(measure.list_gates(pipeline, artifacts["candidates"], published))
+        self._publish(pipeline, artifacts, training, day, current)
+        collect(self.request.workspace, self.recipe)
+        return "published"
+
+    def _require_room(self, stage: str) -> None:
+        """Stop before a stage that wrote more the last time than the disk has left."""
+        known = self.log.expected.get(stage)
+        if known:
+            require_free_space(self.request.workspace, round(_ROOM * known.bytes))
+
+    def _judged_recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe; without the index's own gate where somebody takes the index as it is."""
+        if "ann" not in self.log.record.overrides:
+            return recipe
+        return recipe.model_copy(update={"index": recipe.index.model_copy(update={"min_recall": 0.0})})
+
+    def _day(self, pipeline: Pipeline, earlier: Version | None, current: Version | None) -> DayProfile:
+        """Prepare the log and judge its last day, before anything is spent on it."""
+        artifact, before = pipeline.dataset_artifact, earlier.about.get("day") if earlier else None
+        self.log.note(rows=artifact.summary["rows"])
+        day = profile(self.request.date, pipeline.dataset, artifact)
+        good = DayProfile.model_validate(before) if before else None
+        date = gates.date_gate(self.request.date, current.date if current else "")
+        self._judge([date, *gates.data_gates(self.recipe.nightly.data, day, good)])
+        return day
+
+    def _taken_back(self, measurements: Artifact, index: Artifact) -> int:
+        """The number of a version that was this night and was published before; it is not current."""
+        versions = (self.publication.version(number) for number in self.publication.published())
+        return next((each.number for each in versions if _is_of(each, self.request.date, measurements, index)), 0)
+
+    def _index(self, pipeline: Pipeline) -> None:
+        try:
+            index = pipeline.index
+        except QualityGateError as error:
+            self._note([gates.judged("ann", None, error.expected, held=False, found=error.what)])
+            raise
+        self._judge([gates.ann_gate(self.recipe.nightly.model, index.summary)])
+
+    def _judge(self, found: Sequence[Gate]) -> None:
+        gates.require_held(self._note(found), self.log.record.run)
+
+    def _note(self, found: Sequence[Gate]) -> list[Gate]:
+        said = gates.overridden(found, self.log.record.overrides)
+        self.log.note(gates=(*self.log.record.gates, *said))
+        for gate in said:
+            tell = log.warning if gate.outcome in ("failed", "overridden") else log.info
+            tell("gate", name=gate.name, outcome=gate.outcome, found=gate.found, asked=gate.asked)
+        return said
+
+    def _report(self, pipeline: Pipeline, published: Published | None) -> dict[str, Artifact]:
+        """The page of the night, beside the published model on the same users."""
+        if not self.recipe.nightly.report:
+            return {}
+        reference = published.reference if published else None
+        beside = {"published": reference.measurements} if reference else {}
+        return {"report": report_of(pipeline, beside)}
+
+    def _publish(
+        self, pipeline: Pipeline, made: Mapping[str, Artifact], training: Training, day: DayProfile, current: Version | None
+    ) -> None:
+        artifacts = {
+            "dataset": pipeline.dataset_artifact,
+            "model": pipeline.model_artifact,
+            "vectors": pipeline.vectors,
+            "index": pipeline.index,
+            **made,
+        }
+        calibration = pipeline.calibration(pipeline.index)
+        artifacts |= {"calibration": calibration} if calibration else {}
+        primary = self.recipe.evaluate.primary
+        headline = {primary: made["measurements"].summary["metrics"].get(primary), "users": made["candidates"].summary["users"]}
+        about = {
+            "recipe": self.recipe.name,
+            "run": self.log.record.run,
+            "training": training.lineage(),
+            "day": day.model_dump(),
+            "gates": [gate.model_dump() for gate in self.log.record.gates],
+            "headline": headline,
+        }
+        version = self.publication.publish(
+            self.request.date.isoformat(),
+            artifacts,
+            about,
+            instead_of=current.number if current else 0,
+            why=f"nightly run {self.log.record.run}",
+        )
+        self.log.note(published=version.number, headline=headline)
+        log.info("published", version=version.number, instead_of=current.number if current else 0)
+
+
+def _status_of(error: BaseException) -> Status:
+    if isinstance(error, QualityGateError):
+        return "held back"
+    return "interrupted" if isinstance(error, (InterruptedRunError, KeyboardInterrupt)) else "failed"
+
+
+def _is_of(version: Version, date: dt.date, measurements: Artifact, index: Artifact) -> bool:
+    """Whether a version is this night already: lists are a function of what the two are functions of."""
+    found = {kind: reference.id for kind, reference in version.artifacts.items()}
+    return version.date == date.isoformat() and (found["measurements"], found["index"]) == (measurements.id, index.id)
+
+
+def last_before(publication: Publication, date: dt.date) -> Version | None:
+    """The version published last for an earlier day: what a night goes on from is the same however often it is run."""
+    return next(_earlier(publication, date), None)
+
+
+def _earlier(publication: Publication, date: dt.date) -> Iterator[Version]:
+    for number in publication.published():
+        version = publication.version(number)
+        if version.date < date.isoformat():
+            yield version

@@ -1,0 +1,79 @@
+"""Which night is asked for: a recipe, a date, a workspace; and the recipe as it is on that date."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.core.errors import UsageError
+from retrieval.data.settings import DataSettings
+from retrieval.stages.nightly.day import end_of
+from retrieval.stages.recipe import Recipe, read_recipe
+
+PLACE = "{date}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """`date` is the last day of the log that the night reads, UTC; `changes` are the command line's --set."""
+
+    path: Path
+    date: dt.date
+    workspace: Path
+    changes: tuple[str, ...] = ()
+
+    def recipe(self) -> Recipe:
+        """The recipe on its date: `{date}` in paths of the data replaced, and no event after the day, however long the log has grown.
+
+        Raises:
+            UsageError: the recipe is wrong.
+        """
+        recipe = read_recipe(self.path, self.changes)
+        return recipe.model_copy(update={"data": _on(self.date, recipe.data)})
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {
+            "path": str(self.path.absolute()),
+            "date": self.date.isoformat(),
+            "workspace": str(self.workspace.absolute()),
+            "changes": list(self.changes),
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Request":
+        """The request that a record holds."""
+        date = dt.date.fromisoformat(values["date"])
+        return Request(Path(values["path"]), date, Path(values["workspace"]), tuple(values["changes"]))
+
+
+def parse_date(text: str) -> dt.date:
+    """A day such as 2026-11-20, or `yesterday` (UTC).
+
+    Raises:
+        UsageError: it is no day.
+    """
+    if text == "yesterday":
+        return dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"'{text}' is no day", where="--date", expected="such as 2026-11-20, or yesterday") from None
+
+
+def _on(date: dt.date, data: DataSettings) -> DataSettings:
+    sources = {name: getattr(data, name) for name in ("interactions", "items", "users")}
+    moved = {
+        name: each.model_copy(update={"path": each.path.replace(PLACE, date.isoformat())})
+        for name, each in sources.items()
+        if PLACE in each.path
+    }
+    if data.interactions.time_unit == "order":
+        return data.model_copy(update=moved)
+    ends = [_aware(end) for end in (data.filters.before, end_of(date)) if end is not None]
+    return data.model_copy(update={**moved, "filters": data.filters.model_copy(update={"before": min(ends)})})
+
+
+def _aware(moment: dt.datetime) -> dt.datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

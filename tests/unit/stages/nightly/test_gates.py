@@ -1,0 +1,134 @@
+"""Gates: what holds, what fails, what has nothing to judge, and who said that it may."""
+
+import datetime as dt
+
+import pytest
+
+from retrieval.core.errors import QualityGateError, UsageError
+from retrieval.evaluation.bootstrap import Interval
+from retrieval.evaluation.health import InterestHealth
+from retrieval.evaluation.measurements import Comparison
+from retrieval.stages.nightly import gates
+from retrieval.stages.nightly.day import DayProfile, drift
+from retrieval.stages.nightly.settings import DataGates, ListGates, ModelGates
+
+
+def day(events: int, hours: dict[str, int] | None = None) -> DayProfile:
+    counts = {"hour": hours or {f"{hour:02d}": events for hour in range(24)}}
+    return DayProfile(day="2024-01-01", events=events, users=1, items=1, total_events=events, bad_rows=0.0, counts=counts)
+
+
+@pytest.mark.parametrize(("events", "outcome"), [(499, "failed"), (500, "held"), (2000, "held"), (2001, "failed")])
+def test_volume_against_the_last_good_day(events: int, outcome: str) -> None:
+    volume, _ = gates.data_gates(DataGates(), day(events), day(1000))
+    assert volume.outcome == outcome
+
+
+def test_a_day_without_events_fails_even_where_nothing_is_published() -> None:
+    assert [gate.outcome for gate in gates.data_gates(DataGates(), day(0), None)] == ["failed", "not judged"]
+
+
+def test_half_a_day_is_drift_and_a_quiet_day_is_not() -> None:
+    whole = {f"{hour:02d}": 1000 for hour in range(24)}
+    half = {f"{hour:02d}": 1000 for hour in range(12)}
+    quiet = {f"{hour:02d}": 2 + hour % 2 for hour in range(24)}
+    assert gates.data_gates(DataGates(), day(12000, half), day(24000, whole))[1].outcome == "failed"
+    assert gates.data_gates(DataGates(volume=(0.0, 2.0)), day(60, quiet), day(24000, whole))[1].outcome == "held"
+
+
+def test_drift_is_that_of_the_definition() -> None:
+    # Shares (1, 0) and (0, 1): one bit; equal ones: none.
+    assert drift({"a": 10**9}, {"b": 10**9}) == pytest.approx(1.0, abs=1e-6)
+    assert drift({"a": 5, "b": 5}, {"a": 500, "b": 500}) == 0.0
+    assert drift({}, {"a": 1}) == 1.0
+    # By hand for (3/4, 1/4) against (1/4, 3/4): H(1/2, 1/2) - H(3/4, 1/4) = 1 - 0.8112781.
+    assert drift({"a": 3 * 10**9, "b": 10**9}, {"a": 10**9, "b": 3 * 10**9}) == pytest.approx(0.1887219, abs=1e-6)
+
+
+def against(mean: float, low: float, high: float) -> Comparison:
+    return Comparison(users=100, differences={"recall@50": Interval(mean=mean, low=low, high=high)})
+
+
+@pytest.mark.parametrize(
+    ("interval", "outcome"),
+    [((-0.01, -0.02, 0.001), "held"), ((-0.02, -0.03, -0.006), "failed"), ((-0.004, -0.0045, -0.0035), "held"), ((0.1, 0.05, 0.2), "held")],
+)
+def test_recall_fails_where_more_than_the_margin_is_surely_lost(interval: tuple[float, float, float], outcome: str) -> None:
+    """One hundredth of some .4 may go."""
+    found = gates.recall_gate(ModelGates(), "recall@50", 0.4, against(*interval), "")
+    assert found.outcome == outcome
+
+
+def test_without_a_published_model_recall_says_so() -> None:
+    assert gates.recall_gate(ModelGates(), "recall@50", 0.4, None, "nothing is published").found == "nothing is published"
+
+
+def health(**changes: object) -> InterestHealth:
+    values = {
+        "users": 10,
+        "mean_valid_interests": 3.0,
+        "pairwise_cosine": 0.3,
+        "effective_rank": 2.5,
+        "routing_entropy": None,
+        "positive_shares": [0.5, 0.3, 0.2],
+        "overlap": 0.1,
+        "contributing": 2.0,
+        "near_pairs": [],
+    }
+    return InterestHealth.model_validate({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({}, "held"),
+        ({"pairwise_cosine": 0.97}, "failed"),
+        ({"effective_rank": 1.01}, "failed"),
+        ({"positive_shares": [1.0, 0.0, 0.0, 0.0, 0.0]}, "failed"),
+        ({"pairwise_cosine": None}, "not judged"),
+    ],
+)
+def test_collapsed_interests_fail(changes: dict, outcome: str) -> None:
+    assert gates.interests_gate(ModelGates(), health(**changes)).outcome == outcome
+
+
+def test_lists() -> None:
+    lists = ListGates()
+    assert [gates.overlap_gate(lists, value).outcome for value in (0.01, 0.02, 1.0, None)] == ["failed", "held", "held", "not judged"]
+    summary = {"users": 100, "users_with_a_list": 99, "lists_shorter_than_n": 6}
+    assert [gate.outcome for gate in gates.length_gates(lists, summary)] == ["failed", "failed"]
+    summary = {"users": 100, "users_with_a_list": 100, "lists_shorter_than_n": 5}
+    assert [gate.outcome for gate in gates.length_gates(lists, summary)] == ["held", "held"]
+    assert [gates.coverage_gate(lists, night, 0.5).outcome for night in (0.24, 0.25)] == ["failed", "held"]
+    assert gates.latency_gate(lists, 0.0031, 0.001).outcome == "failed"
+    assert gates.latency_gate(lists, 0.0029, 0.001).outcome == "held"
+    assert gates.latency_gate(lists, 10.0, None).outcome == "not judged"
+    assert gates.latency_gate(ListGates(max_wait="5ms"), 0.006, 1.0).outcome == "failed"
+
+
+def test_the_index_is_judged_by_what_build_index_measured() -> None:
+    assert [gates.ann_gate(ModelGates(), {"gate": {"recall": value}}).outcome for value in (0.89, 0.9)] == ["failed", "held"]
+
+
+def test_an_older_night_does_not_replace_a_newer_one() -> None:
+    assert gates.date_gate(dt.date(2024, 1, 1), "2024-01-02").outcome == "failed"
+    assert gates.date_gate(dt.date(2024, 1, 2), "2024-01-02").outcome == "held"
+
+
+def test_an_override_says_who_and_why_and_leaves_the_others() -> None:
+    found = gates.overridden(
+        [gates.judged("volume", 0.1, "more", held=False), gates.judged("drift", 0.9, "less", held=False)], {"volume": "holiday"}
+    )
+    assert [(gate.outcome, gate.why, bool(gate.who), bool(gate.at)) for gate in found] == [
+        ("overridden", "holiday", True, True),
+        ("failed", "", False, False),
+    ]
+    with pytest.raises(QualityGateError, match=r"gate drift: 0\.9.*--override"):
+        gates.require_held(found, "night")
+    gates.require_held(found[:1], "night")
+
+
+@pytest.mark.parametrize(("text", "said"), [("volme=x", "did you mean 'volume'"), ("volume", "nobody will know why"), ("volume= ", "why")])
+def test_an_override_needs_a_gate_and_a_reason(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        gates.parse_overrides([text])

@@ -1,0 +1,287 @@
+"""A night publishes what is good, keeps what was published where it is not, and does nothing twice."""
+
+import datetime as dt
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from retrieval.core.artifacts import Workspace, open_artifact
+from retrieval.core.errors import ConflictError, DataContractError, QualityGateError, ResourceError, UsageError
+from retrieval.core.locks import exclusive
+from retrieval.core.publication import Publication
+from retrieval.core.resources import require_free_space
+from retrieval.data.dataset import Dataset
+from retrieval.index.choice.judge import Finding
+from retrieval.stages import build_index
+from retrieval.stages.audience import Scope
+from retrieval.stages.ensure import Stages
+from retrieval.stages.nightly import night as night_module
+from retrieval.stages.nightly import verbs
+from retrieval.stages.nightly.collect import collect
+from retrieval.stages.nightly.night import run_night
+from retrieval.stages.nightly.plan import plan, plan_lines
+from retrieval.stages.nightly.records import Nights as Records
+from retrieval.stages.nightly.reference import Reference, unspoilt_users
+from retrieval.stages.nightly.request import Request, parse_date
+from retrieval.stages.nightly.summary import screen
+from retrieval.stages.pipeline import Pipeline
+
+
+@pytest.fixture(scope="module")
+def three(folder_of_nights):
+    """Nights of the 5th, 6th and 7th."""
+    nights = folder_of_nights()
+    nights.records = [nights.run(day) for day in (5, 6, 7)]
+    return nights
+
+
+@pytest.fixture
+def again(three, tmp_path: Path):
+    """The same in a folder of its own, to be changed."""
+    nights = type(three)(tmp_path / "again")
+    shutil.copytree(three.workspace, nights.workspace)
+    return nights
+
+
+def test_every_night_is_published_and_goes_on_from_the_one_before(three) -> None:
+    assert [(record.status, record.published, record.exit_code) for record in three.records] == [("published", n, 0) for n in (1, 2, 3)]
+    assert [record.trained for record in three.records] == [
+        "anew: nothing is published for an earlier day",
+        "from version 1, 1 since anew",
+        "from version 2, 2 since anew",
+    ]
+    publication = Publication(three.workspace, "walk")
+    starts = [version.about["training"]["start"].rpartition("/")[2] for version in publication.versions()]
+    models = [version.artifacts["model"].id for version in publication.versions()]
+    assert starts == ["", *models[:2]]
+    assert {gate.outcome for gate in three.records[2].gates} == {"held"}
+
+
+def test_a_night_reads_nothing_after_its_day(three) -> None:
+    publication = Publication(three.workspace, "walk")
+    last = [publication.artifact(version, "dataset").summary["time"]["last"] for version in publication.versions()]
+    assert [dt.datetime.fromtimestamp(time, dt.UTC).date().day for time in last] == [5, 6, 7]
+    counts = [publication.artifact(version, "dataset").summary for version in publication.versions()]
+    assert [(each["events"], each["filtered"]["later"]) for each in counts] == [(600, 600), (720, 480), (840, 360)]
+
+
+def test_the_same_night_again_changes_nothing(again) -> None:
+    before = {path: path.stat().st_mtime_ns for path in again.workspace.rglob("*") if path.is_file() and "nights" not in path.parts}
+    record = run_night(again.request(7), {})
+    after = {path: path.stat().st_mtime_ns for path in again.workspace.rglob("*") if path.is_file() and "nights" not in path.parts}
+    # The metrics tell of the last run, and a lock of its last owner.
+    told = {path for path in after if after[path] != before.get(path)}
+    assert (record.status, record.published) == ("unchanged", 3)
+    assert all(stage.skipped for stage in record.stages)
+    assert {path.name for path in told if path.suffix != ".lock"} == {"metrics.prom"}
+
+
+def without(nights, day: int, share: int) -> None:
+    """Take most events of a day out of the log."""
+    log = pl.read_parquet(nights.folder / "log.parquet")
+    on_day = pl.from_epoch("timestamp").dt.day() == day
+    nights.write(log.filter(~on_day | (pl.col("user_id") % share == 0)))
+
+
+def test_a_thin_day_keeps_yesterday_and_costs_no_training(again) -> None:
+    without(again, 8, 10)
+    pointer = (again.workspace / "published/walk/current.json").read_bytes()
+    with pytest.raises(QualityGateError, match=r"gate volume: 0\.10 x"):
+        again.run(8)
+    record = Records(again.workspace, "walk").last("2024-01-08")
+    assert (record.status, record.exit_code, [stage.stage for stage in record.stages]) == ("held back", 5, ["prepare"])
+    assert (again.workspace / "published/walk/current.json").read_bytes() == pointer
+    assert "FAILED" in screen(record)
+    published = verbs.publish(again.workspace, again.request(8).recipe(), None, {"volume": "a holiday"}, lambda _: None)
+    gate = next(gate for gate in Publication(again.workspace, "walk").current().about["gates"] if gate["name"] == "volume")
+    assert (published.status, published.published, gate["outcome"], gate["why"]) == ("published", 4, "overridden", "a holiday")
+    assert gate["who"]
+    assert "overridden by" in screen(published)
+
+
+def test_an_override_of_one_gate_is_none_of_another(again) -> None:
+    without(again, 8, 10)
+    with pytest.raises(QualityGateError, match="gate short"):
+        again.run(8, "recall.n=60", "recall.pool=60", "nightly.lists.max_empty=1.0", volume="known", overlap="longer lists")
+
+
+def test_a_worse_model_does_not_replace_a_better_one(again) -> None:
+    assert again.run(8, "nightly.retrain_every=1", "train.steps=100", "train.optimizer.learning_rate=0.03").published == 4
+    with pytest.raises(QualityGateError, match="gate recall: recall@10 -"):
+        again.run(9, "nightly.retrain_every=1", "nightly.model.max_loss=0.05")
+    record = Records(again.workspace, "walk").last()
+    assert "recall all" not in [stage.stage for stage in record.stages]
+    assert again.pointer()["version"] == 4
+
+
+def test_an_index_below_its_own_gate_is_a_gate_of_the_night(again, monkeypatch) -> None:
+    monkeypatch.setattr(build_index, "_finding", lambda *_: Finding(0.5, 0.4))
+    with pytest.raises(QualityGateError, match="min_recall"):
+        again.run(8, "index.min_recall=0.99")
+    assert [(gate.name, gate.outcome) for gate in Records(again.workspace, "walk").last().gates][-1] == ("ann", "failed")
+    with pytest.raises(QualityGateError, match=r"gate ann: 0\.5"):
+        again.run(8)
+    assert again.run(8, "index.min_recall=0.99", ann="measuring").status == "published"
+
+
+def test_an_older_day_is_computed_and_not_published(again) -> None:
+    with pytest.raises(QualityGateError, match="gate date: 2024-01-06"):
+        again.run(6)
+    assert again.pointer()["version"] == 3
+
+
+def test_what_was_rolled_back_stays_back_until_somebody_says_otherwise(again) -> None:
+    recipe = again.request(7).recipe()
+    assert verbs.rollback(again.workspace, recipe, 0, "complaints").number == 2
+    assert 'published_version{recipe="walk"} 2.0' in (again.workspace / "published/walk/metrics.prom").read_text()
+    with pytest.raises(QualityGateError, match="version 3 was rolled back"):
+        again.run(7)
+    with pytest.raises(QualityGateError, match="version 3 was rolled back"):
+        verbs.retry(again.workspace, recipe, {}, lambda _: None)
+    assert verbs.retry(again.workspace, recipe, {"rollback": "it was right"}, lambda _: None).published == 3
+    assert [move.why for move in Publication(again.workspace, "walk").moves()][3] == "complaints"
+    with pytest.raises(UsageError, match="was published"):
+        verbs.retry(again.workspace, recipe, {}, lambda _: None)
+
+
+def test_every_so_many_nights_training_begins_anew(again) -> None:
+    assert again.run(8, "nightly.retrain_every=3").trained == "anew: every 3 nights"
+    assert again.run(9, "model.dimension=16").trained == "anew: the published model is another encoder"
+
+
+def test_users_drawn_anew_every_night_forbid_going_on(again) -> None:
+    """A model that goes on has been trained on tomorrow's test users; the published one is compared on those it does not know."""
+    record = again.run(8, "split.protocol=comirec")
+    assert record.trained == "anew: the split holds out other users every night"
+
+
+def test_the_published_model_on_its_own_log_is_itself(three) -> None:
+    """Over events, targets, lists and figures; and with items it does not know taken out, as if they were not there."""
+    recipe = three.request(7).recipe()
+    version = Publication(three.workspace, "walk").current()
+    artifact = Publication(three.workspace, "walk").artifact(version, "model")
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"start_from": version.about["training"]["start"]})})
+    night = Pipeline(recipe, Stages(Workspace(three.workspace)))
+    assert night.model_artifact.id == artifact.id
+    own, other = night.measurements, Reference(night, artifact, night.dataset).measurements
+    assert pl.read_parquet(other.file("per_user.parquet")).equals(pl.read_parquet(own.file("per_user.parquet")))
+
+
+def test_the_published_model_gives_only_what_it_knows(again) -> None:
+    publication = Publication(again.workspace, "walk")
+    night = Pipeline(again.request(10).recipe(), Stages(Workspace(again.workspace)))
+    first = publication.version(1)
+    trained_on = Dataset.open(publication.artifact(first, "dataset"))
+    reference = Reference(night, publication.artifact(first, "model"), trained_on)
+    known = set(pl.read_parquet(reference.model_artifact.file("item_ids.parquet"))["item_id"])
+    unknown = set(night.dataset.catalog.item_ids) - known
+    lists = pl.read_parquet(reference.candidates(Scope()).files("part-"))
+    assert unknown
+    assert set(lists["item_id"]) <= known
+
+
+def test_users_whose_targets_the_published_model_has_learned_do_not_judge(again) -> None:
+    datasets = [Pipeline(again.request(day).recipe(), Stages(Workspace(again.workspace))).dataset for day in (8, 6)]
+    assert len(unspoilt_users(datasets[0], datasets[1])) == 60
+    assert len(unspoilt_users(datasets[1], datasets[0])) == 0
+
+
+def test_a_dry_run_writes_nothing_and_knows_what_is_done(again) -> None:
+    before = sorted(again.workspace.rglob("*"))
+    done, ahead = plan(again.request(7)), plan(again.request(8))
+    assert sorted(again.workspace.rglob("*")) == before
+    main = ["prepare", "train", "embed", "build-index", "recall", "evaluate", "recall all"]
+    assert [stage.stage for stage in done.stages if stage.done] == main
+    assert [stage.stage for stage in ahead.stages if not stage.done and stage.expected][:7] == main
+    assert ahead.rows == 1200
+    assert ahead.stages[0].artifact.startswith("dataset/")
+    assert ahead.training == "from version 3, 3 since anew"
+    assert ahead.seconds > 0
+    assert "about" in plan_lines(ahead)
+    assert plan(Request(again.recipe, dt.date(2024, 1, 8), again.folder / "nowhere")).stages[0].expected is None
+
+
+def test_a_disk_with_too_little_room_stops_a_stage_before_it_begins(again, monkeypatch) -> None:
+    asked = []
+
+    def full(folder: Path, needed: int) -> None:
+        asked.append(needed)
+        require_free_space(folder, 1 << 60)
+
+    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="free"):
+        patch.setattr(night_module, "require_free_space", full)
+        again.run(8)
+    record = Records(again.workspace, "walk").last()
+    assert (record.status, record.exit_code, record.stages, len(asked)) == ("failed", 6, (), 1)
+    assert again.run(8).status == "published"
+
+
+def test_only_what_nobody_needs_is_collected(again) -> None:
+    recipe = again.request(7, "nightly.keep=1").recipe()
+    (again.workspace / "model/foreign").mkdir()
+    would = collect(again.workspace, recipe, dry_run=True)
+    found = verbs.gc(again.workspace, recipe, dry_run=False)
+    publication = Publication(again.workspace, "walk")
+    assert would.paths == found.paths
+    assert found.bytes > 0
+    assert (again.workspace / "model/foreign").is_dir()
+    gone = {str(path.relative_to(again.workspace)) for path in found.paths}
+    kept = {f"{kind}/{each.id}" for kind, each in publication.current().artifacts.items()}
+    assert not gone & kept
+    first = {f"{kind}/{each.id}" for kind, each in publication.version(1).artifacts.items()}
+    # What the last two runs looked at stays: the model of the first night was the start of the second.
+    assert {name for name in first if name.startswith(("dataset/", "candidates/"))} & gone
+    assert again.run(7).status == "unchanged"
+    with exclusive(again.workspace / "nights/walk/.lock", "x"), pytest.raises(ConflictError):
+        verbs.gc(again.workspace, recipe, dry_run=True)
+
+
+def test_a_second_night_is_told_who_is_at_it(again) -> None:
+    with exclusive(again.workspace / "nights/walk/.lock", "x"), pytest.raises(ConflictError, match="since"):
+        again.run(8)
+    with exclusive(again.workspace / "nights/walk/.lock", "x"):
+        running = verbs.status(again.workspace, again.request(7).recipe())["running"]
+    assert running["age_seconds"] >= 0
+
+
+def test_status_and_history_tell_what_there_is(three) -> None:
+    recipe = three.request(7).recipe()
+    status, history = verbs.status(three.workspace, recipe), verbs.history(three.workspace, recipe)
+    assert (status["published"]["number"], status["running"], status["last"]["status"]) == (3, None, "published")
+    open_artifact(Path(status["paths"]["candidates"])).verify()
+    assert [run["published"] for run in history["runs"]] == [1, 2, 3]
+    assert "version 3 of 2024-01-07" in verbs.status_lines(status, three.workspace, recipe)
+    assert len(verbs.history_lines(three.workspace, recipe).splitlines()) == 9
+    json.dumps([status, history])
+
+
+def test_a_run_that_was_killed_is_told_as_such(again) -> None:
+    records = Records(again.workspace, "walk")
+    record = records.begin("walk", dt.date(2024, 1, 8), again.request(8).as_json(), {})
+    assert verbs.told(record, running=True).status == "running"
+    assert verbs.status(again.workspace, again.request(8).recipe())["last"]["status"] == "interrupted"
+    assert verbs.retry(again.workspace, again.request(8).recipe(), {}, lambda _: None).date == "2024-01-08"
+
+
+def test_a_failed_stage_is_in_the_record(nights) -> None:
+    nights.write(pl.DataFrame({"user_id": [1], "item_id": [2], "timestamp": [None]}, schema_overrides={"timestamp": pl.Int64}))
+    with pytest.raises(DataContractError):
+        nights.run(5, "data.interactions.time_unit=seconds")
+    record = Records(nights.workspace, "walk").last()
+    assert (record.status, record.exit_code) == ("failed", 3)
+    assert "error" in screen(record)
+    assert 'exit_code{recipe="walk"} 3.0' in (nights.workspace / "published/walk/metrics.prom").read_text()
+
+
+def test_paths_may_hold_the_date(tmp_path: Path) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text('[data]\nname = "shop"\ninteractions = { path = "logs/{date}/*.parquet" }\n')
+    recipe = Request(path, parse_date("2024-02-29"), tmp_path).recipe()
+    assert recipe.data.interactions.path == "logs/2024-02-29/*.parquet"
+    assert recipe.data.filters.before == dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+    with pytest.raises(UsageError, match="no day"):
+        parse_date("2024-02-30")
+    assert (dt.datetime.now(dt.UTC).date() - parse_date("yesterday")).days in (1, 2)
