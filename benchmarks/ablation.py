@@ -14,7 +14,8 @@ import logging
 from pathlib import Path
 
 from retrieval.core.logging import configure_logging
-from retrieval.evaluation.measurements import Measurements, compare, mean_over_runs
+from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.measurements import Measurements, mean_over_runs
 from retrieval.stages.recipe import read_recipe
 from retrieval.stages.run import open_run
 
@@ -38,7 +39,7 @@ def measured(recipe: Path, overrides: list[str], workspace: Path) -> tuple[Measu
     artifact, model = pipeline.measurements, pipeline.model_artifact
     curve = json.loads(model.file("history.json").read_text())
     best = next(point for point in curve if point["step"] == model.manifest.summary["best_step"])
-    return Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json")), best
+    return Measurements.read(artifact.file), best
 
 
 def line(name: str, found: Measurements, health: list[dict[str, float]], reference: Measurements | None) -> str:

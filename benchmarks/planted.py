@@ -16,7 +16,8 @@ from pathlib import Path
 import polars as pl
 
 from retrieval.core.logging import configure_logging
-from retrieval.evaluation.measurements import Measurements, compare
+from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.measurements import Measurements
 from retrieval.evaluation.planted import planted_recovery
 from retrieval.stages.audience import Scope
 from retrieval.stages.build_index import load_vectors
@@ -29,7 +30,7 @@ RECIPE = Path(__file__).parents[1] / "pipelines/sample.toml"
 
 def measured(pipeline: Pipeline) -> Measurements:
     artifact = pipeline.measurements
-    return Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json"))
+    return Measurements.read(artifact.file)
 
 
 def run(recipe: Path, overrides: list[str], workspace: Path) -> str:

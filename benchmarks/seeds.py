@@ -13,7 +13,8 @@ import logging
 from pathlib import Path
 
 from retrieval.core.logging import configure_logging
-from retrieval.evaluation.measurements import Measurements, compare, mean_over_runs
+from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.measurements import Measurements, mean_over_runs
 from retrieval.stages.recipe import read_recipe
 from retrieval.stages.run import open_run
 
@@ -26,7 +27,7 @@ def one_run(recipe: str, seed: int, arguments: argparse.Namespace) -> Measuremen
     overrides = [f"seed={seed}", f"machine.threads={arguments.threads}", "evaluate.baselines=[]", *arguments.overrides]
     pipeline = open_run(read_recipe(PIPELINES / f"{recipe}.toml", overrides), arguments.workspace)
     artifact, trained = pipeline.measurements, pipeline.model_artifact
-    measured = Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json"))
+    measured = Measurements.read(artifact.file)
     figures = "  ".join(f"{name} {mean(measured, name):.4f}" for name in SHOWN if name in measured.summary.metrics)
     memory = trained.manifest.peak_memory_bytes / 1e9
     print(f"{recipe} seed {seed}  {figures}  trained {trained.manifest.seconds:.0f} s, {memory:.2f} GB", flush=True)

@@ -20,7 +20,8 @@ import polars as pl
 
 from retrieval.core.artifacts import Artifact
 from retrieval.core.logging import configure_logging
-from retrieval.evaluation.measurements import Measurements, compare, mean_over_runs
+from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.measurements import Measurements, mean_over_runs
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
@@ -84,7 +85,7 @@ def variants(arguments: argparse.Namespace, start: Artifact) -> dict[str, dict[s
 
 def measured(run: Pipeline) -> tuple[Measurements, float]:
     artifact, model = run.measurements, run.model_artifact
-    return Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json")), model.manifest.seconds
+    return Measurements.read(artifact.file), model.manifest.seconds
 
 
 def main() -> None:

@@ -164,6 +164,7 @@ def evaluate(
     items: Annotated[
         Path | None, typer.Option(help="Parquet with item_id, categories, events; for diversity, coverage and novelty.")
     ] = None,
+    users: Annotated[Path | None, typer.Option(help="Parquet with user_id and fields, each of which divides the users.")] = None,
     split: Annotated[str, typer.Option(help="Which part of the truth, where it has a column split.")] = "test",
     as_json: JsonOption = False,
 ) -> None:
@@ -172,15 +173,15 @@ def evaluate(
     Example: retrieval evaluate --candidates lists.parquet --truth truth.parquet
     """
     if recipe is not None and candidates is None and truth is None:
-        if items or split != "test":
-            raise UsageError("--items and --split go with --candidates and --truth", remedy="a recipe brings its own")
+        if items or users or split != "test":
+            raise UsageError("--items, --users and --split go with --candidates and --truth", remedy="a recipe brings its own")
         _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.measurements)
         return
     if recipe is not None or candidates is None or truth is None:
         raise UsageError("evaluate needs a RECIPE, or both --candidates and --truth")
     from retrieval.stages.evaluate_files import evaluate_files, table
 
-    measured = evaluate_files(candidates, truth, items, split, overrides or ())
+    measured = evaluate_files(candidates, truth, items, users, split, overrides or ())
     _print(measured.summary.model_dump(mode="json"), table(measured), as_json=as_json)
 
 

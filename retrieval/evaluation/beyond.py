@@ -1,67 +1,19 @@
-"""Beyond accuracy: what the lists are made of, whatever the targets were."""
+"""Figures of all lists together: how much of the catalog they show, and how evenly."""
 
-from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+from scipy.special import stdtrit
 
+from retrieval.evaluation import kernels
+from retrieval.evaluation.bootstrap import Interval
+from retrieval.evaluation.judgements import JudgedLists
+from retrieval.index.threads import over_chunks
+
+_GROUPS: Final = 20
+_CELLS: Final = 1 << 26
 Values = npt.NDArray[np.float64]
-
-
-def diversity(categories: npt.NDArray[np.int32], cutoffs: Sequence[int]) -> Values:
-    """Share of the pairs within the first n whose items have different categories (ComiRec, section 4.4).
-
-    `categories` int32[B, C]: code of the item at each rank, -1 for no item or an item without a category. Differs
-    from the reference code where it would divide by zero or compare nothing: a rank without a category is left out,
-    and a list with fewer than two categorised items has no diversity (NaN). Returns float64[B, len(cutoffs)].
-    """
-    within = _within(categories.shape[1], cutoffs)
-    known = (categories >= 0).astype(np.float64) @ within
-    equal = _earlier_equals(categories).astype(np.float64) @ within
-    pairs = known * (known - 1) / 2
-    return np.where(pairs > 0, 1.0 - equal / np.maximum(pairs, 1.0), np.nan)
-
-
-def _earlier_equals(categories: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """int64[B, C]: how many earlier ranks of the same row hold the same category (0 where the category is -1).
-
-    Sorting (category, rank) as one number groups equal categories in order of rank; the place in the group is the count.
-    """
-    depth = categories.shape[1]
-    ranks = np.arange(depth)
-    keys = np.sort(categories.astype(np.int64) * depth + ranks, axis=1)
-    groups = keys // depth
-    starts = np.ones(keys.shape, np.bool_)
-    starts[:, 1:] = groups[:, 1:] != groups[:, :-1]
-    place = ranks - np.maximum.accumulate(np.where(starts, ranks, 0), axis=1)
-    place[groups < 0] = 0
-    result = np.empty_like(place)
-    np.put_along_axis(result, keys - groups * depth, place, axis=1)
-    return result
-
-
-def surprise(events: npt.NDArray[np.int64]) -> Values:
-    """-log2 of each item's share of the training events, in bits; an item without events counts as one event."""
-    return -np.log2(np.maximum(events, 1) / max(1, int(events.sum())))
-
-
-def novelty(bits: Values, cutoffs: Sequence[int]) -> Values:
-    """Mean surprise of the first n items (Zhou et al. 2010); NaN for an empty list.
-
-    `bits` float64[B, C]: surprise of the item at each rank, NaN where there is none.
-    """
-    within = _within(bits.shape[1], cutoffs)
-    known = ~np.isnan(bits)
-    count = known.astype(np.float64) @ within
-    total = np.where(known, bits, 0.0) @ within
-    return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
-
-
-def exposure(items: npt.NDArray[np.int32], n_items: int) -> npt.NDArray[np.int64]:
-    """int64[n_items]: in how many lists each catalog row stands; rows outside 0..n_items-1 are left out."""
-    shown = items[(items >= 0) & (items < n_items)]
-    return np.bincount(shown, minlength=n_items)
 
 
 def coverage(exposures: npt.NDArray[np.int64]) -> float:
@@ -82,14 +34,44 @@ def gini(exposures: npt.NDArray[np.int64]) -> float | None:
     return 2.0 * weighted / (n_items * total) - (n_items + 1) / n_items
 
 
-def primary_categories(categories: pl.Series) -> npt.NDArray[np.int32]:
-    """int32[N]: a code for the first category of each item, -1 where there is none.
+class Exposure:
+    """In how many lists each item of a catalog stands, by cut-off; lists come in blocks.
 
-    `categories` is a list of strings an item, or one string an item.
+    Neither figure is a mean over users, and a bootstrap draws fewer different users and so sees less of the catalog. The
+    intervals are those of the delete-a-group jackknife instead (Kott 2001): users are dealt into 20 groups, and the figure is
+    taken without each of them. A catalog so large that 20 counts an item do not fit has no intervals.
     """
-    first = categories.list.first() if isinstance(categories.dtype, pl.List) else categories
-    return (first.rank("dense").cast(pl.Int32) - 1).fill_null(-1).to_numpy()
+
+    def __init__(self, items: int, cutoffs: tuple[int, ...], threads: int = 0) -> None:
+        self._cutoffs, self._threads = np.asarray(cutoffs, np.int64), threads
+        groups = _GROUPS if _GROUPS * items * len(cutoffs) <= _CELLS else 1
+        self._counts = np.zeros((groups, len(cutoffs), items), np.int32)
+
+    def add(self, judged: JudgedLists) -> None:
+        """Count the lists of a block."""
+        over_chunks(kernels.expose, len(self._counts), self._threads, judged.items, judged.first, self._cutoffs, self._counts)
+
+    def figures(self, confidence: float) -> dict[str, Interval]:
+        """Coverage and Gini at every cut-off."""
+        found: dict[str, Interval] = {}
+        shown = np.zeros(self._counts.shape[::2], np.int64)
+        for column, n in enumerate(self._cutoffs):
+            shown += self._counts[:, column]
+            total = shown.sum(axis=0)
+            without = total - shown if len(shown) > 1 else shown[:0]
+            found[f"coverage@{n}"] = _jackknifed(coverage(total), [coverage(each) for each in without], confidence, (0.0, 1.0))
+            found[f"gini@{n}"] = _jackknifed(gini(total), [gini(each) for each in without], confidence, (0.0, 1.0))
+        return found
 
 
-def _within(depth: int, cutoffs: Sequence[int]) -> Values:
-    return (np.arange(depth)[:, None] < np.asarray(cutoffs)).astype(np.float64)
+def _jackknifed(
+    figure: float | None, without: list[float | None] | list[float], confidence: float, bounds: tuple[float, float]
+) -> Interval:
+    """The figure of all groups with Student's t interval from the figures without each; none where one cannot be taken."""
+    known = [each for each in without if each is not None]
+    if figure is None or not known or len(known) < len(without):
+        return Interval(mean=figure)
+    groups = len(known)
+    error = np.sqrt((groups - 1) / groups * np.square(np.array(known) - np.mean(known)).sum())
+    reach = float(stdtrit(groups - 1, 0.5 + confidence / 2) * error)
+    return Interval(mean=figure, low=max(figure - reach, bounds[0]), high=min(figure + reach, bounds[1]))

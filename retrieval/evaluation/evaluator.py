@@ -1,110 +1,104 @@
 """From candidates and truth to measurements: every metric at every cut-off, in blocks of users."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from retrieval.core.errors import DataContractError
-from retrieval.evaluation import beyond
-from retrieval.evaluation.judgements import GroundTruth, JudgedLists, judge, read_truth
-from retrieval.evaluation.measurements import Measurements, MeasurementSummary, summarise
-from retrieval.evaluation.metrics import METRICS
+from retrieval.evaluation.beyond import Exposure
+from retrieval.evaluation.bootstrap import Bootstrap
+from retrieval.evaluation.certainty import detectable
+from retrieval.evaluation.contribution import Contribution
+from retrieval.evaluation.facts import ItemFacts
+from retrieval.evaluation.judgements import JudgedLists, judged_blocks
+from retrieval.evaluation.labels import UserLabels
+from retrieval.evaluation.measurements import Measurements, MeasurementSummary
+from retrieval.evaluation.metrics import Knowledge, Metrics, pieces
 from retrieval.evaluation.settings import EvaluationSettings
-from retrieval.evaluation.tables import require_columns
+from retrieval.evaluation.slices import Slicer
+from retrieval.evaluation.truth import GroundTruth
 
-_BLOCK: Final = 8192
-Values = npt.NDArray[np.float64]
-EntryT = TypeVar("EntryT", bound=np.generic)
-
-
-@dataclass(frozen=True)
-class ItemFacts:
-    """What the metrics beyond accuracy need to know of the catalog; None where it is not known.
-
-    `categories` int32[N] primary category codes (-1 none). `surprise` float64[N] in bits.
-    """
-
-    ids: pl.Series
-    categories: npt.NDArray[np.int32] | None
-    surprise: Values | None
-
-    @classmethod
-    def of(cls, items: pl.DataFrame) -> "ItemFacts":
-        """From a table with item_id and, where known, categories (list of text, the first counts) and events (training).
-
-        Raises:
-            DataContractError: there is no item_id, or events are no counts.
-        """
-        require_columns(items.columns, ("item_id",), "items")
-        categories = beyond.primary_categories(items["categories"]) if "categories" in items.columns else None
-        events = beyond.surprise(_events(items["events"])) if "events" in items.columns else None
-        return cls(items["item_id"], categories, events)
-
-
-def _events(column: pl.Series) -> npt.NDArray[np.int64]:
-    if not column.dtype.is_integer():
-        raise DataContractError(f"column 'events' is {column.dtype}", where="items", expected="whole numbers")
-    return column.fill_null(0).cast(pl.Int64).to_numpy()
+_PIECE: Final = 1 << 16
+Sink = Callable[[pl.DataFrame, pl.DataFrame], None]
+"""Takes of a block of users the values (user_id and the metrics), and what tells slices apart (see SlicedUsers)."""
 
 
 def evaluate(
     candidates: Sequence[Path] | pl.DataFrame,
     truth: Path | GroundTruth,
-    items: pl.DataFrame | None,
+    items: pl.DataFrame | ItemFacts | None,
     settings: EvaluationSettings,
     split: str | None = "test",
+    labels: UserLabels | None = None,
 ) -> Measurements:
     """Measure candidates (columns user_id, item_id, rank or score) against the truth of a split.
 
-    Without `items` there is no diversity, novelty, coverage or Gini: they need the catalog.
+    Without `items` only accuracy is measured: the other metrics need the catalog. `labels` slice the users.
 
     Raises:
         DataContractError: a file cannot be read or breaks its contract.
     """
-    known = truth if isinstance(truth, GroundTruth) else read_truth(truth, split)
-    facts = None if items is None else ItemFacts.of(items)
-    judged = judge(candidates, known, None if facts is None else facts.ids, settings.depth)
-    per_user = per_user_metrics(judged, facts, settings.cutoffs)
-    overall = {} if facts is None else overall_metrics(judged, len(facts.ids), settings.cutoffs)
-    summary = MeasurementSummary(metrics=summarise(per_user, settings), overall=overall, counts=judged.counts, settings=settings)
-    return Measurements(per_user, summary)
+    facts = ItemFacts.of(items, settings) if isinstance(items, pl.DataFrame) else items
+    frames: list[tuple[pl.DataFrame, pl.DataFrame]] = []
+    summary = Evaluation(settings, Knowledge.of(facts), labels).run(candidates, truth, split, lambda *block: frames.append(block))
+    per_user, parts = (pl.concat(each) for each in zip(*frames, strict=True))
+    return Measurements(per_user, summary, parts)
 
 
-def per_user_metrics(judged: JudgedLists, facts: ItemFacts | None, cutoffs: Sequence[int]) -> pl.DataFrame:
-    """user_id and one column a metric and cut-off; null where the user has no value."""
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(judged.users), _BLOCK)]
-    columns: list[pl.Series] = []
-    for name, metric in METRICS.items():
-        columns += _columns(name, cutoffs, [metric(judged.hits[block], judged.targets[block], cutoffs) for block in blocks])
-    if facts is not None and facts.categories is not None:
-        codes = np.append(facts.categories, np.int32(-1))
-        columns += _columns("diversity", cutoffs, [beyond.diversity(_look_up(codes, judged.items[block]), cutoffs) for block in blocks])
-    if facts is not None and facts.surprise is not None:
-        bits = np.append(facts.surprise, np.nan)
-        columns += _columns("novelty", cutoffs, [beyond.novelty(_look_up(bits, judged.items[block]), cutoffs) for block in blocks])
-    return pl.DataFrame([judged.users, *columns])
+class Evaluation:
+    """Measures block by block and gives the values of users away, so that memory does not grow with their number.
 
+    knowledge: of items and histories. labels: of users, that slice them.
+    """
 
-def overall_metrics(judged: JudgedLists, n_items: int, cutoffs: Sequence[int]) -> dict[str, float | None]:
-    """Coverage and Gini of all the lists together."""
-    found: dict[str, float | None] = {}
-    for n in cutoffs:
-        shown = beyond.exposure(judged.items[:, :n], n_items)
-        found[f"coverage@{n}"], found[f"gini@{n}"] = beyond.coverage(shown), beyond.gini(shown)
-    return found
+    def __init__(self, settings: EvaluationSettings, knowledge: Knowledge, labels: UserLabels | None = None, threads: int = 0) -> None:
+        self.settings, self.metrics = settings, Metrics(settings, knowledge, threads)
+        self.facts, self.slicer = knowledge.facts, Slicer(settings, knowledge.facts, labels)
+        width = len(self.metrics.columns) + len(self.slicer.columns)
+        self._bootstrap = Bootstrap(width, settings.resamples, settings.seed, threads)
+        self._exposure = None if self.facts is None else Exposure(len(self.facts.ids), settings.ascending, threads)
+        self._contribution, self._counts = Contribution(settings.ascending), dict[str, int]()
 
+    def run(
+        self, candidates: Sequence[Path] | pl.DataFrame, truth: Path | GroundTruth, split: str | None, sink: Sink | None = None
+    ) -> MeasurementSummary:
+        """Measure all users of the truth; errors as in `evaluate`."""
+        ids = None if self.facts is None else self.facts.ids
+        for block in judged_blocks(candidates, truth, split, ids, self.settings):
+            self._count(block.counts)
+            for judged in pieces(block, _PIECE):
+                values = self._measure(judged)
+                if sink is not None:
+                    sink(*values)
+        return self._summary()
 
-def _columns(name: str, cutoffs: Sequence[int], blocks: list[Values]) -> list[pl.Series]:
-    values = np.concatenate(blocks)
-    return [pl.Series(f"{name}@{n}", values[:, column].copy(), nan_to_null=True) for column, n in enumerate(cutoffs)]
+    def _count(self, counts: dict[str, int]) -> None:
+        for name, count in counts.items():
+            together = max if name == "longest_list" else sum
+            self._counts[name] = together((self._counts.get(name, 0), count))
 
+    def _measure(self, judged: JudgedLists) -> tuple[pl.DataFrame, pl.DataFrame]:
+        values = self.metrics.values(judged)
+        sliced = self.slicer.of(judged, values, self.metrics.columns)
+        self._bootstrap.add(np.concatenate([values, sliced.values], axis=1))
+        self._contribution.add(judged)
+        if self._exposure is not None:
+            self._exposure.add(judged)
+        columns = [pl.Series(name, values[:, place].copy(), nan_to_null=True) for place, name in enumerate(self.metrics.columns)]
+        return pl.DataFrame([judged.users, *columns]), sliced.table
 
-def _look_up(table: npt.NDArray[EntryT], items: npt.NDArray[np.int32]) -> npt.NDArray[EntryT]:
-    """Values of items by code; the table's last entry stands for no item and for items outside the catalog."""
-    last = len(table) - 1
-    return table[np.where((items < 0) | (items > last), last, items)]
+    def _summary(self) -> MeasurementSummary:
+        found, names = self._bootstrap.intervals(self.settings.confidence), self.metrics.columns
+        errors = dict(zip(names, self._bootstrap.standard_errors(), strict=False))
+        overall = {} if self._exposure is None else self._exposure.figures(self.settings.confidence)
+        return MeasurementSummary(
+            metrics=dict(zip(names, found, strict=False)),
+            overall=overall,
+            counts=self._counts,
+            interests=self._contribution.shares(),
+            slices=self.slicer.slices(found[len(names) :], self._bootstrap.users[len(names) :]),
+            detectable=detectable(errors, self.settings.confidence, self.settings.power),
+            settings=self.settings,
+        )

@@ -6,9 +6,11 @@ import polars as pl
 
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
-from retrieval.evaluation.evaluator import evaluate
-from retrieval.evaluation.judgements import GroundTruth
+from retrieval.evaluation.evaluator import Evaluation
+from retrieval.evaluation.measurements import MeasurementSummary
+from retrieval.evaluation.metrics import Knowledge
 from retrieval.evaluation.settings import EvaluationSettings
+from retrieval.evaluation.truth import GroundTruth
 
 
 class FrontierPoint(Settings):
@@ -20,17 +22,18 @@ class FrontierPoint(Settings):
 
 
 def frontier(
-    lists: Iterable[tuple[str, float, pl.DataFrame]], truth: GroundTruth, items: pl.DataFrame, settings: EvaluationSettings
+    lists: Iterable[tuple[str, float, pl.DataFrame]], truth: GroundTruth, knowledge: Knowledge, settings: EvaluationSettings
 ) -> list[FrontierPoint]:
     """Measure one table of candidates a builder and weight, in the order given; only one table need be in memory at a time.
 
-    `lists`: (builder, lambda, columns user_id, item_id and rank or score). `items`: item_id, categories, events, as in
-    `evaluate`.
+    `lists`: (builder, lambda, columns user_id, item_id and rank or score). `knowledge`: of items and histories, as in
+    `Evaluation`.
 
     Raises:
         DataContractError: a table breaks its contract.
     """
-    return [
-        FrontierPoint(builder=builder, weight=weight, metrics=evaluate(table, truth, items, settings).summary.metrics)
-        for builder, weight, table in lists
-    ]
+    return [_point(builder, weight, Evaluation(settings, knowledge).run(table, truth, None)) for builder, weight, table in lists]
+
+
+def _point(builder: str, weight: float, found: MeasurementSummary) -> FrontierPoint:
+    return FrontierPoint(builder=builder, weight=weight, metrics=found.metrics)

@@ -13,8 +13,8 @@ from pydantic import computed_field, model_validator
 
 from retrieval.core.errors import DataContractError
 from retrieval.core.settings import Settings
-from retrieval.evaluation.judgements import GroundTruth
 from retrieval.evaluation.tables import as_ids, batches, read_table
+from retrieval.evaluation.truth import GroundTruth
 
 NEAR_COSINE: Final = 0.9
 DEAD_SHARE: Final = 0.01

@@ -1,30 +1,25 @@
-"""Ranked lists against the truth: a dense matrix of items and hits, one row a user of the truth.
+"""Ranked lists against the truth: a dense matrix of items, and the rank of every target, one row a user of the truth.
 
 Only users of the truth are judged. A user without candidates keeps an empty row and scores 0, because leaving out
 those the system failed to serve would flatter it. Candidates of other users are skipped and counted.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from retrieval.core.errors import DataContractError
-from retrieval.evaluation.tables import as_ids, batches, empty_table, parquet_files, read_table, require_columns
-
-_BLOCK: Final = 4096
-
-
-@dataclass(frozen=True)
-class GroundTruth:
-    """`pairs`: user_id, item_id, each pair once. `users`: user_id and its row (UInt32), sorted by user_id."""
-
-    pairs: pl.DataFrame
-    users: pl.DataFrame
+from retrieval.evaluation import kernels
+from retrieval.evaluation.merged import merged_lists
+from retrieval.evaluation.settings import EvaluationSettings
+from retrieval.evaluation.tables import Between, as_ids, batches, empty_table, parquet_files, read_table, require_columns
+from retrieval.evaluation.truth import GroundTruth, truth_blocks
+from retrieval.evaluation.vocabulary import Vocabulary, require_same_type
+from retrieval.index.threads import over_chunks
 
 
 @dataclass(frozen=True)
@@ -32,73 +27,86 @@ class JudgedLists:
     """Row u is the list of `users[u]`; column r is rank r + 1.
 
     `items` int32[U, C]: code of the item, -1 for none; the first codes are the rows of the catalog, where one was given.
-    `hits` bool[U, C]. `targets` int64[U], at least 1. `counts`: what was judged and what was skipped.
+    `origin` int16[U, C]: the interest that brought it, -1 for none; no columns where candidates do not say.
+    `offsets` int64[U+1], `targets` int32[T], `ranks` int32[T]: the targets of each user, and their ranks in the list, 0
+    where they are not there. `union` float64[U, 2 Q]: `union_recall` and `union_size`, where lists were one an interest.
+    `counts`: what was judged and what was skipped. `first`: place of the first user among all users.
     """
 
     users: pl.Series
     items: npt.NDArray[np.int32]
-    hits: npt.NDArray[np.bool_]
-    targets: npt.NDArray[np.int64]
+    origin: npt.NDArray[np.int16]
+    offsets: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int32]
+    ranks: npt.NDArray[np.int32]
     counts: dict[str, int]
+    union: npt.NDArray[np.float64] | None = None
+    first: int = 0
+
+    def part(self, start: int, stop: int) -> "JudgedLists":
+        """The users at start..stop; the counts stay those of all."""
+        low, high = self.offsets[[start, stop]]
+        return JudgedLists(
+            self.users[start:stop],
+            self.items[start:stop],
+            self.origin[start:stop],
+            self.offsets[start : stop + 1] - low,
+            self.targets[low:high],
+            self.ranks[low:high],
+            self.counts,
+            None if self.union is None else self.union[start:stop],
+            self.first + start,
+        )
 
 
-def read_truth(path: Path, split: str | None) -> GroundTruth:
-    """Read (user_id, item_id) and keep one split, where the file has a `split` column and `split` is not None.
-
-    Raises:
-        DataContractError: the file cannot be read, lacks a column, has bad ids, or no row of that split.
-    """
-    columns = ["user_id", "item_id"]
-    known = empty_table(parquet_files([path])[0]).columns
-    frame = read_table([path], [*columns, "split"] if split is not None and "split" in known else columns)
-    if "split" in frame.columns:
-        kept = frame.filter(pl.col("split").cast(pl.String) == split)
-        if kept.is_empty() and not frame.is_empty():
-            names = ", ".join(sorted(str(name) for name in frame["split"].unique()))
-            raise DataContractError(f"has no rows with split '{split}'", where=path, expected=f"one of: {names}")
-        frame = kept
-    return ground_truth(frame, where=path)
-
-
-def ground_truth(frame: pl.DataFrame, where: object = "truth") -> GroundTruth:
-    """Truth from a table with user_id and item_id; equal rows count once. Raises DataContractError when it is empty."""
-    require_columns(frame.columns, ("user_id", "item_id"), where)
-    if frame.is_empty():
-        raise DataContractError("has no rows, so there is nobody to evaluate", where=where)
-    pairs = pl.DataFrame([as_ids(frame["user_id"], where), as_ids(frame["item_id"], where)]).unique()
-    return GroundTruth(pairs, pairs.select(pl.col("user_id").unique().sort()).with_row_index("user"))
-
-
-def judge(candidates: Sequence[Path] | pl.DataFrame, truth: GroundTruth, catalog: pl.Series | None, depth: int) -> JudgedLists:
+def judged_blocks(
+    candidates: Sequence[Path] | pl.DataFrame,
+    truth: Path | GroundTruth,
+    split: str | None,
+    catalog: pl.Series | None,
+    settings: EvaluationSettings,
+) -> Iterator[JudgedLists]:
     """Judge candidates: columns user_id, item_id and rank (from 1), or score (higher is better) where there is no rank.
 
-    With ranks, files are read in batches and memory is 5 bytes x users x depth; scores are sorted first, all rows at
-    once, ties by item id. Ranks beyond `depth` are skipped.
+    A block of `settings.block_users` users at a time; files should be sorted by user_id then, or each block reads all of
+    them. Scores are sorted first, ties by item id. Ranks beyond the deepest cut-off are skipped.
 
     Raises:
         DataContractError: a column is missing, ids are null or of other types than the truth's, a rank is below 1,
             or a list has two items at one rank or one item twice.
     """
-    lists = _Lists(truth, _Vocabulary(truth, catalog), depth)
-    for where, frame in _ranked(candidates):
-        lists.add(frame, where)
-    lists.require_distinct_items()
-    return lists.judged()
+    first = 0
+    for between, known in truth_blocks(truth, split, settings.block_users):
+        lists = _Lists(known, Vocabulary.of(known.pairs["item_id"], catalog), settings, first)
+        for where, frame in _ranked(candidates, between, settings):
+            lists.add(frame, where)
+        yield lists.judged()
+        first += len(known.users)
 
 
-def _ranked(candidates: Sequence[Path] | pl.DataFrame) -> Iterable[tuple[object, pl.DataFrame]]:
-    """Tables of user_id, item_id, rank, and where they come from."""
+def _ranked(
+    candidates: Sequence[Path] | pl.DataFrame, between: Between, settings: EvaluationSettings
+) -> Iterable[tuple[object, pl.DataFrame]]:
+    """Tables of user_id, item_id, rank and what else is known, and where they come from."""
     if isinstance(candidates, pl.DataFrame):
         require_columns(candidates.columns, ("user_id", "item_id"), "candidates")
-        ranked = "rank" in candidates.columns
-        yield "candidates", candidates.select("user_id", "item_id", "rank") if ranked else _by_score(candidates, "candidates")
+        yield "candidates", _with_ranks(between.keep(candidates), "candidates", settings)
         return
     files = parquet_files(candidates)
-    where = files[0].parent if len(files) > 1 else files[0]
-    if "rank" in empty_table(files[0]).columns:
-        yield from ((where, part) for part in batches(files, ("user_id", "item_id", "rank")))
+    where, known = files[0].parent if len(files) > 1 else files[0], empty_table(files[0]).columns
+    if "rank" in known and settings.lists == "merged":
+        columns = ["user_id", "item_id", "rank", *(["interest"] if "interest" in known else [])]
+        yield from ((where, between.keep(part)) for part in batches(files, columns, between=between))
     else:
-        yield where, _by_score(read_table(files, ("user_id", "item_id", "score")), where)
+        columns = ["user_id", "item_id", *(name for name in ("rank", "score", "interest") if name in known)]
+        require_columns(known, ("user_id", "item_id") if "rank" in known else ("user_id", "item_id", "score"), where)
+        yield where, _with_ranks(read_table(files, columns, between), where, settings)
+
+
+def _with_ranks(frame: pl.DataFrame, where: object, settings: EvaluationSettings) -> pl.DataFrame:
+    if settings.lists == "per-interest":
+        return merged_lists(frame, where, settings)
+    return frame if "rank" in frame.columns else _by_score(frame, where)
 
 
 def _by_score(frame: pl.DataFrame, where: object) -> pl.DataFrame:
@@ -109,133 +117,126 @@ def _by_score(frame: pl.DataFrame, where: object) -> pl.DataFrame:
     if frame.select((score.is_null() | score.is_nan()).any()).item():
         raise DataContractError("column 'score' has null or NaN", where=where)
     ordered = frame.sort("user_id", -score, "item_id")
-    return ordered.select("user_id", "item_id", rank=pl.int_range(1, pl.len() + 1).over("user_id"))
-
-
-class _Vocabulary:
-    """Item id -> code: catalog rows first, then whatever else turns up, in order of appearance."""
-
-    def __init__(self, truth: GroundTruth, catalog: pl.Series | None) -> None:
-        known = truth.pairs["item_id"].clear() if catalog is None else as_ids(catalog.alias("item_id"), "items")
-        _require_same_type(known, truth.pairs["item_id"], "the items table")
-        self.n_catalog = len(known)
-        self._codes = pl.DataFrame([known]).with_columns(code=pl.int_range(len(known), dtype=pl.Int32))
-        if known.n_unique() != len(known):
-            raise DataContractError("the items table has an item twice", where="items")
-
-    def encode(self, ids: pl.Series) -> npt.NDArray[np.int32]:
-        """int32 codes of item ids; new ids get the next codes."""
-        frame = pl.DataFrame([ids.alias("item_id")])
-        codes = frame.join(self._codes, on="item_id", how="left", maintain_order="left")["code"]
-        if not codes.null_count():
-            return codes.to_numpy()
-        unseen = frame.filter(codes.is_null()).unique(maintain_order=True)
-        first = len(self._codes)
-        self._codes = self._codes.vstack(unseen.with_columns(code=pl.int_range(first, first + len(unseen), dtype=pl.Int32)))
-        return self.encode(ids)
+    return ordered.with_columns(rank=pl.int_range(1, pl.len() + 1).over("user_id"))
 
 
 @dataclass
 class _Lists:
     truth: GroundTruth
-    vocabulary: _Vocabulary
-    depth: int
+    vocabulary: Vocabulary
+    settings: EvaluationSettings
+    first: int
     items: npt.NDArray[np.int32] = field(init=False)
+    origin: npt.NDArray[np.int16] = field(init=False)
+    unions: list[pl.DataFrame] = field(default_factory=list)
     others: int = 0
     longest: int = 0
 
     def __post_init__(self) -> None:
-        self.items = np.full((len(self.truth.users), self.depth), -1, np.int32)
+        self.items = np.full((len(self.truth.users), self.settings.depth), -1, np.int32)
+        self.origin = np.empty((len(self.items), 0), np.int16)
 
     def add(self, frame: pl.DataFrame, where: object) -> None:
         """Put the items of a table at their user's row and their rank's column."""
-        frame = self._of_known_users(frame, where)
         if frame.is_empty():
             return
-        self._check_ranks(frame["rank"], where)
-        frame = frame.filter(pl.col("rank") <= self.depth)
-        ranks = frame["rank"].cast(pl.Int64).to_numpy()
-        codes = self.vocabulary.encode(frame["item_id"])
-        cells = frame["user"].to_numpy().astype(np.int64) * self.depth + ranks - 1
-        self._write(cells, codes, where)
-
-    def _of_known_users(self, frame: pl.DataFrame, where: object) -> pl.DataFrame:
         users, items = as_ids(frame["user_id"], where), as_ids(frame["item_id"], where)
-        _require_same_type(users, self.truth.users["user_id"], where)
-        _require_same_type(items, self.truth.pairs["item_id"], where)
-        frame = frame.with_columns(users, items).join(self.truth.users, on="user_id", how="left", maintain_order="left")
-        known = frame.filter(pl.col("user").is_not_null())
-        self.others += len(frame) - len(known)
-        return known
+        require_same_type(users, self.truth.users["user_id"], where)
+        require_same_type(items, self.truth.pairs["item_id"], where)
+        rows = self._rows(users)
+        self.others += int((rows < 0).sum())
+        if (rows < 0).all():
+            return
+        ranks = self._ranks(frame["rank"], rows, where)
+        if "best" in frame.columns:
+            self.unions.append(
+                pl.DataFrame({"user": rows, "item_id": items, "best": frame["best"].cast(pl.Int64)}).filter(pl.col("user") >= 0)
+            )
+        kept = (rows >= 0) & (ranks <= self.settings.depth)
+        if not kept.all():
+            rows, ranks, items, frame = rows[kept], ranks[kept], items.filter(pl.Series(kept)), frame.filter(pl.Series(kept))
+        self._place(rows, ranks, self.vocabulary.encode(items), self._origins(frame), where)
 
-    def _check_ranks(self, ranks: pl.Series, where: object) -> None:
+    def _rows(self, users: pl.Series) -> npt.NDArray[np.int64]:
+        """The row of each user, -1 for one who is not judged; rows of a user lie side by side as a rule."""
+        runs = users.rle()
+        known = pl.DataFrame([runs.struct.field("value").alias("user_id")]).join(
+            self.truth.users, on="user_id", how="left", maintain_order="left"
+        )
+        rows = known["user"].cast(pl.Int64).fill_null(-1).to_numpy()
+        return np.repeat(rows, runs.struct.field("len").to_numpy())
+
+    def _ranks(self, ranks: pl.Series, rows: npt.NDArray[np.int64], where: object) -> npt.NDArray[np.int64]:
         if not ranks.dtype.is_integer() or ranks.null_count():
             raise DataContractError(
                 f"column 'rank' is {ranks.dtype} with {ranks.null_count()} nulls", where=where, expected="whole numbers"
             )
-        smallest, largest = int(ranks.min()), int(ranks.max())  # type: ignore[arg-type]
-        if smallest < 1:
-            raise DataContractError(f"column 'rank' has {smallest}", where=where, expected="ranks from 1")
-        self.longest = max(self.longest, largest)
+        found = ranks.cast(pl.Int64).to_numpy()
+        judged = found[rows >= 0]
+        if judged.min() < 1:
+            raise DataContractError(f"column 'rank' has {judged.min()}", where=where, expected="ranks from 1")
+        self.longest = max(self.longest, int(judged.max()))
+        return found
 
-    def _write(self, cells: npt.NDArray[np.int64], codes: npt.NDArray[np.int32], where: object) -> None:
-        flat = self.items.reshape(-1)
-        taken = flat[cells] >= 0
-        # Every row first writes its own number: a row that does not find it again shares its cell with another.
-        numbers = np.arange(len(cells), dtype=np.int32)
-        flat[cells] = numbers
-        clash = taken | (flat[cells] != numbers)
-        if clash.any():
-            cell = int(cells[clash.argmax()])
-            user, rank = self.truth.users["user_id"][cell // self.depth], cell % self.depth + 1
-            raise DataContractError(f"user {user!r} has two items at rank {rank}", where=where, expected="one")
-        flat[cells] = codes
+    def _origins(self, frame: pl.DataFrame) -> npt.NDArray[np.int16]:
+        known = "interest" in frame.columns and frame["interest"].dtype.is_integer()
+        if not known:
+            return np.empty(0, np.int16)
+        if not self.origin.shape[1]:
+            self.origin = np.full(self.items.shape, -1, np.int16)
+        return frame["interest"].fill_null(-1).clip(-1, 32_767).cast(pl.Int16).to_numpy()
 
-    def require_distinct_items(self) -> None:
-        """Raise DataContractError when a list holds an item twice: it would count as two hits."""
-        for start in range(0, len(self.items), _BLOCK):
-            ordered = np.sort(self.items[start : start + _BLOCK], axis=1)
-            again = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
-            if again.any():
-                user = self.truth.users["user_id"][start + int(again.argmax())]
-                raise DataContractError(f"the list of user {user!r} has an item twice", where="candidates", expected="every item once")
+    def _place(
+        self,
+        rows: npt.NDArray[np.int64],
+        ranks: npt.NDArray[np.int64],
+        codes: npt.NDArray[np.int32],
+        origin: npt.NDArray[np.int16],
+        where: object,
+    ) -> None:
+        target = self.origin if len(origin) else self.origin[:, :0]
+        clash = kernels.place_rows(rows, ranks, codes, origin, self.items, target)
+        if clash >= 0:
+            user = self.truth.users["user_id"][int(rows[clash])]
+            remedy = "evaluate with lists = 'per-interest' if these are several lists a user" if len(origin) else ""
+            raise DataContractError(f"user {user!r} has two items at rank {ranks[clash]}", where=where, expected="one", remedy=remedy)
 
     def judged(self) -> JudgedLists:
-        """Mark the hits."""
-        pairs = self.truth.pairs.join(self.truth.users, on="user_id", how="left")
-        rows = pairs["user"].to_numpy().astype(np.int64)
-        hits = _hits(self.items, rows, self.vocabulary.encode(pairs["item_id"]))
-        shown, catalog = self.items >= 0, self.vocabulary.n_catalog
-        counts = {
+        """Find the targets in the lists. Raises DataContractError when a list holds an item twice: it would count as two hits."""
+        pairs = self.truth.pairs.join(self.truth.users, on="user_id", how="left").sort("user")
+        counts = np.bincount(pairs["user"].to_numpy(), minlength=len(self.items))
+        offsets, targets = np.concatenate([[0], np.cumsum(counts)]), self.vocabulary.encode(pairs["item_id"])
+        ranks, repeated = np.zeros(len(targets), np.int32), np.zeros(len(self.items), np.bool_)
+        over_chunks(kernels.find_hits, len(self.items), 0, self.items, (offsets, targets), ranks, repeated)
+        if repeated.any():
+            user = self.truth.users["user_id"][int(repeated.argmax())]
+            raise DataContractError(f"the list of user {user!r} has an item twice", where="candidates", expected="every item once")
+        numbers = self._counts(len(targets))
+        return JudgedLists(
+            self.truth.users["user_id"], self.items, self.origin, offsets, targets, ranks, numbers, self._union(pairs, counts), self.first
+        )
+
+    def _union(self, pairs: pl.DataFrame, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """float64[U, 2 Q]: share of the targets, and number of items, in the union of the first n of every interest."""
+        if self.settings.lists != "per-interest":
+            return None
+        users, found = len(self.items), pl.concat(self.unions) if self.unions else None
+        counts = np.zeros((2, len(self.settings.cutoffs), users))
+        if found is not None:
+            hits = pairs.select(pl.col("user").cast(pl.Int64), "item_id").join(found, on=["user", "item_id"], how="inner")
+            for row, table in enumerate((hits, found)):
+                for column, n in enumerate(self.settings.ascending):
+                    counts[row, column] = np.bincount(table.filter(pl.col("best") <= n)["user"].to_numpy(), minlength=users)
+        counts[0] /= targets
+        return counts.reshape(-1, users).T
+
+    def _counts(self, targets: int) -> dict[str, int]:
+        catalog = self.vocabulary.n_catalog
+        return {
             "users": len(self.items),
-            "targets": len(pairs),
-            "users_without_candidates": int((~shown.any(axis=1)).sum()),
+            "targets": targets,
+            "users_without_candidates": int((self.items < 0).all(axis=1).sum()),
             "longest_list": self.longest,
             "rows_of_other_users": self.others,
             "rows_outside_catalog": int((self.items >= catalog).sum()) if catalog else 0,
         }
-        return JudgedLists(self.truth.users["user_id"], self.items, hits, np.bincount(rows, minlength=len(self.items)), counts)
-
-
-def _hits(items: npt.NDArray[np.int32], users: npt.NDArray[np.int64], targets: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """bool[U, C]: is the item a target of its row's user? Pairs are looked up among the sorted pairs of a block of users."""
-    width = int(max(items.max(initial=0), targets.max(initial=0))) + 1
-    keys = np.sort(users * width + targets)
-    hits = np.zeros(items.shape, np.bool_)
-    for start in range(0, len(items), _BLOCK):
-        block = items[start : start + _BLOCK]
-        low, high = np.searchsorted(keys, [start * width, (start + len(block)) * width])
-        wanted = (np.arange(start, start + len(block)) * width)[:, None] + block
-        place = np.minimum(np.searchsorted(keys[low:high], wanted), high - low - 1)
-        hits[start : start + _BLOCK] = (keys[low:high][place] == wanted) & (block >= 0)
-    return hits
-
-
-def _require_same_type(found: pl.Series, expected: pl.Series, where: object) -> None:
-    if found.dtype != expected.dtype:
-        raise DataContractError(
-            f"column '{found.name}' is {found.dtype}",
-            where=where,
-            expected=f"{expected.dtype}, as in the truth",
-            remedy="write both with one type of id",
-        )

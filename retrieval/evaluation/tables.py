@@ -4,7 +4,9 @@ Arrow and not polars, because a damaged file makes polars panic with an exceptio
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import polars as pl
 import pyarrow as pa
@@ -34,8 +36,37 @@ def _files_of(path: Path) -> list[Path]:
     return found
 
 
-def batches(paths: Sequence[Path], columns: Sequence[str] | None, *, rows: int = _BATCH_ROWS) -> Iterator[pl.DataFrame]:
+@dataclass(frozen=True)
+class Between:
+    """Ids from `low` to before `high`; None is open."""
+
+    low: Any = None
+    high: Any = None
+
+    def keep(self, frame: pl.DataFrame, column: str = "user_id") -> pl.DataFrame:
+        """The rows whose id lies between."""
+        if self.low is None and self.high is None:
+            return frame
+        ids = pl.col(column)
+        lower = pl.lit(value=True) if self.low is None else ids >= self.low
+        return frame.filter(lower if self.high is None else lower & (ids < self.high))
+
+    def may_hold(self, least: Any, most: Any) -> bool:
+        """Whether ids from `least` to `most` can lie between; ids of another type can, which is found out later."""
+        if any(bound is not None and type(bound) is not type(least) for bound in (self.low, self.high)):
+            return True
+        return (self.high is None or least < self.high) and (self.low is None or most >= self.low)
+
+
+EVERYBODY = Between()
+
+
+def batches(
+    paths: Sequence[Path], columns: Sequence[str] | None, *, rows: int = _BATCH_ROWS, between: Between = EVERYBODY
+) -> Iterator[pl.DataFrame]:
     """The rows of some parquet files, at most `rows` at a time; `columns` None means all.
+
+    Row groups that by their statistics hold no user_id between are not read; whoever asks drops the other rows.
 
     Raises:
         DataContractError: a file is missing, is not parquet, is damaged, or has no such column.
@@ -44,15 +75,33 @@ def batches(paths: Sequence[Path], columns: Sequence[str] | None, *, rows: int =
         try:
             with pq.ParquetFile(path) as file:
                 require_columns(file.schema_arrow.names, columns or (), path)
-                for batch in file.iter_batches(batch_size=rows, columns=None if columns is None else list(columns)):
+                groups = _row_groups(file, between)
+                if not groups and file.metadata.num_row_groups:
+                    continue
+                for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=None if columns is None else list(columns)):
                     yield _frame(batch)
         except _UNREADABLE as error:
             raise unreadable(path, error) from None
 
 
-def read_table(paths: Sequence[Path], columns: Sequence[str] | None) -> pl.DataFrame:
-    """All rows of some parquet files as one table; errors as in `batches`, and when the files have different types."""
-    parts = [part for part in batches(paths, columns) if not part.is_empty()] or [empty_table(parquet_files(paths)[0])]
+def _row_groups(file: pq.ParquetFile, between: Between) -> list[int]:
+    names, metadata = file.schema_arrow.names, file.metadata
+    everything = list(range(metadata.num_row_groups))
+    # Columns of numbers and text only: a nested column has several places in the statistics.
+    if between == EVERYBODY or "user_id" not in names or metadata.num_columns != len(names):
+        return everything
+    return [number for number in everything if _may_hold(metadata.row_group(number).column(names.index("user_id")), between)]
+
+
+def _may_hold(column: Any, between: Between) -> bool:
+    statistics = column.statistics if column.is_stats_set else None
+    return statistics is None or not statistics.has_min_max or between.may_hold(statistics.min, statistics.max)
+
+
+def read_table(paths: Sequence[Path], columns: Sequence[str] | None, between: Between = EVERYBODY) -> pl.DataFrame:
+    """The rows of some parquet files as one table; errors as in `batches`, and when the files have different types."""
+    found = (between.keep(part) for part in batches(paths, columns, between=between))
+    parts = [part for part in found if not part.is_empty()] or [empty_table(parquet_files(paths)[0])]
     _require_alike(parts, paths[0])
     return pl.concat(parts, how="vertical_relaxed")
 
@@ -110,3 +159,25 @@ def as_ids(column: pl.Series, where: object) -> pl.Series:
         return column.cast(pl.Int64)
     except pl.exceptions.InvalidOperationError:
         raise DataContractError(f"column '{column.name}' has ids beyond 63 bits", where=where, remedy="store them as text") from None
+
+
+class FrameWriter:
+    """Writes tables of one schema one after the other to a parquet file, which only then is whole; for use with `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Add the rows of a table."""
+        table = frame.to_arrow()
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._writer.write_table(table)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()

@@ -7,8 +7,10 @@ from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
+from retrieval.evaluation.comparison import Comparison
+from retrieval.evaluation.contribution import InterestShare
 from retrieval.evaluation.leaks.findings import Finding
-from retrieval.evaluation.measurements import Comparison
+from retrieval.evaluation.slices import Slice
 from retrieval.report.explained import ExplainedUser
 
 SCHEMA_VERSION = 1
@@ -20,7 +22,9 @@ class System(Settings):
     name: str
     role: Literal["main", "baseline"] = "baseline"
     metrics: dict[str, Interval] = Field(default_factory=dict)
-    overall: dict[str, float | None] = Field(default_factory=dict)
+    overall: dict[str, Interval] = Field(default_factory=dict)
+    slices: tuple[Slice, ...] = ()
+    interests: tuple[InterestShare, ...] = ()
 
 
 class Results(Settings):
@@ -32,6 +36,8 @@ class Results(Settings):
     users: int | None = None
     systems: tuple[System, ...] = ()
     comparisons: dict[str, Comparison] = Field(default_factory=dict)
+    detectable: str = ""
+    """The smallest difference of the primary metric that these users can show, in a sentence."""
 
     @property
     def main(self) -> System | None:

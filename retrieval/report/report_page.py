@@ -32,7 +32,7 @@ def key_figures(content: ReportContent) -> list[tuple[str, Cell]]:
     names = dict.fromkeys([content.results.primary, *(f"{name}@{n}" for name in _FIGURES)])
     found = [(name, measured(main.metrics[name], name)) for name in names if name in main.metrics]
     share = main.overall.get(f"coverage@{n}")
-    return found if share is None else [*found, (f"coverage@{n}", Cell(figures.decimal(share), "of the catalog"))]
+    return found if share is None else [*found, (f"coverage@{n}", Cell(figures.decimal(share.mean), "of the catalog"))]
 
 
 def report_schema() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from retrieval.evaluation.measurements import Comparison
+from retrieval.evaluation.comparison import Comparison
 from retrieval.report import charts, figures, words
 from retrieval.report.content import FrontierPoint, ReportContent, Results, System
 from retrieval.report.tables import Cell, Chart, Rows, Section, Table, chart, measured, table
@@ -20,6 +20,7 @@ def headline(content: ReportContent) -> Section:
     )
     drawn = chart("headline", f"{results.primary} of every system with its interval", charts.dots(systems, results.primary))
     tables = (_metric_table(results, systems), *_difference_table(results))
+    reading += f" {results.detectable}" * bool(results.detectable)
     return Section("headline", "Headline figures", reading, "" if systems else "No system was measured.", drawn, tables if systems else ())
 
 
@@ -33,9 +34,7 @@ def _metric_table(results: Results, systems: tuple[System, ...]) -> Table:
     names = [name for name in _known(systems, "metrics") if words.cutoff(name) == n]
     overall = [name for name in _known(systems, "overall") if words.cutoff(name) == n]
     rows: Rows = [[Cell(name, words.meaning(name)), *(measured(system.metrics.get(name), name) for system in systems)] for name in names]
-    rows += [
-        [Cell(name, words.meaning(name)), *(Cell(figures.decimal(system.overall.get(name))) for system in systems)] for name in overall
-    ]
+    rows += [[Cell(name, words.meaning(name)), *(measured(system.overall.get(name), name) for system in systems)] for name in overall]
     return table(f"All metrics at {n} candidates", ["metric", *(system.name for system in systems)], rows)
 
 
@@ -51,7 +50,7 @@ def _difference_table(results: Results) -> Iterator[Table]:
     if not names or results.main is None:
         return
     rows: Rows = [[name, *(_difference(found[baseline], name) for baseline in found)] for name in names]
-    caption = f"{results.main.name} minus each baseline, compared user by user: an interval clear of zero is a real difference"
+    caption = f"{results.main.name} minus each baseline, user by user; coloured: sure after correction for many metrics"
     yield table(caption, ["metric", *(f"minus {baseline}" for baseline in found)], rows)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from retrieval.report import interest_sections, knowledge, result_sections, run_sections
+from retrieval.report import interest_sections, knowledge, part_sections, result_sections, run_sections
 from retrieval.report.content import ReportContent
 from retrieval.report.tables import Section
 
@@ -10,6 +10,8 @@ SECTIONS: tuple[Callable[[ReportContent], Section], ...] = (
     result_sections.headline,
     result_sections.over_cutoffs,
     result_sections.frontier,
+    part_sections.slices,
+    part_sections.contribution,
     interest_sections.health,
     interest_sections.item_map,
     interest_sections.users,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from retrieval.evaluation.bootstrap import Interval
-from retrieval.evaluation.measurements import Comparison
+from retrieval.evaluation.comparison import Comparison
 from retrieval.report import figures, words
 from retrieval.report.content import FrontierPoint, HealthFigure, ReportContent, Results
 
@@ -48,7 +48,8 @@ def comparison(results: Results) -> str:
     parts = [
         _group(words_, metric, {name: c for name, c in found.items() if c.better(metric) is better}) for better, words_ in groups.items()
     ]
-    return f"On the same users' {metric} it {'; it '.join(part for part in parts if part)}."
+    sure = f"; {results.detectable[0].lower()}{results.detectable[1:].rstrip('.')}" if results.detectable else ""
+    return f"On the same users' {metric} it {'; it '.join(part for part in parts if part)}{sure}."
 
 
 def _group(relation: str, metric: str, members: dict[str, Comparison]) -> str:

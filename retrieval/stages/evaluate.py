@@ -1,6 +1,8 @@
 """evaluate: candidates against the truth, and what interests and list builder had to do with it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -8,12 +10,15 @@ import polars as pl
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.data.catalog import Catalog
 from retrieval.data.dataset import Dataset
-from retrieval.evaluation.evaluator import evaluate
+from retrieval.evaluation.evaluator import Evaluation
+from retrieval.evaluation.facts import ItemFacts
 from retrieval.evaluation.frontier import FrontierPoint, frontier
 from retrieval.evaluation.health import interest_health
-from retrieval.evaluation.judgements import GroundTruth, read_truth
 from retrieval.evaluation.leaks.findings import LeakReport
-from retrieval.evaluation.tables import read_table
+from retrieval.evaluation.measurements import SUMMARY, TABLES, MeasurementSummary
+from retrieval.evaluation.metrics import Knowledge
+from retrieval.evaluation.tables import FrameWriter, read_table
+from retrieval.evaluation.truth import GroundTruth, sampled_truth
 from retrieval.index.pools import Pools, Seen
 from retrieval.recall.context import ListContext
 from retrieval.recall.lists import lists_over_lambdas, needs_of
@@ -25,45 +30,84 @@ from retrieval.stages.item_filter import item_mask
 from retrieval.stages.list_context import catalog_context, histories_of, with_test_users
 from retrieval.stages.recall import popular_items, recall_settings
 from retrieval.stages.recipe import Recipe
+from retrieval.stages.test_users import label_test_users
 
 
-def write_measurements(
-    recipe: Recipe, dataset: Artifact, vectors: Artifact, candidates: Artifact, leaks: LeakReport, staged: StagedArtifact
-) -> None:
+@dataclass(frozen=True)
+class Measured:
+    """What is measured: artifacts. `distances`: the vectors that tell how far items are apart, the same for all systems compared."""
+
+    recipe: Recipe
+    dataset: Artifact
+    vectors: Artifact
+    candidates: Artifact
+    distances: Artifact | None = None
+
+
+def write_measurements(measured: Measured, leaks: LeakReport, staged: StagedArtifact) -> None:
     """Measure the lists of the test users, the frontier of every list builder and the health of the interests.
 
     leaks: what was found in the data, the model and the lists; it is written beside the figures that rest on them.
     """
-    catalog, truth = Catalog.load(dataset.file("items.parquet")), read_truth(dataset.file("truth.parquet"), "test")
-    measured = evaluate(candidates.files("part-"), truth, catalog.frame, recipe.evaluate)
-    measured.write(staged.path("per_user.parquet"), staged.path("summary.json"))
-    points = _frontier(recipe, (dataset, vectors, candidates), catalog, truth)
+    summary = _measure(measured, staged)
+    write_json(staged.path(SUMMARY), summary.model_dump(mode="json"))
+    settings = measured.recipe.evaluate
+    catalog = Catalog.load(measured.dataset.file("items.parquet"))
+    sample = sampled_truth(measured.dataset.file("truth.parquet"), "test", settings.sample_users, settings.seed)
+    points = _frontier(measured, catalog, sample)
     write_json(staged.path("frontier.json"), [point.model_dump() for point in points])
-    _write_health(catalog, truth, vectors, candidates, staged)
+    _write_health(measured, catalog, sample, staged)
     write_json(staged.path("leaks.json"), {"verdict": leaks.verdict(), **leaks.model_dump(mode="json")})
     staged.summary |= {
         "leaks": leaks.verdict(),
-        "metrics": {name: value.model_dump() for name, value in measured.summary.metrics.items()},
-        "overall": measured.summary.overall,
-        "counts": measured.summary.counts,
+        "metrics": {name: value.model_dump() for name, value in summary.metrics.items()},
+        "overall": {name: value.mean for name, value in summary.overall.items()},
+        "counts": summary.counts,
+        "detectable": summary.detectable_in_words(settings.primary),
     }
 
 
-def _frontier(recipe: Recipe, sources: tuple[Artifact, Artifact, Artifact], catalog: Catalog, truth: GroundTruth) -> list[FrontierPoint]:
-    """Recall against diversity over list builders and lambdas, from the pools of the one search.
+def _measure(measured: Measured, staged: StagedArtifact) -> MeasurementSummary:
+    """Write the values of all users, a block at a time."""
+    recipe, dataset = measured.recipe, Dataset.open(measured.dataset)
+    timed = measured.dataset.summary["time"]["unit"] == "seconds"
+    labels = label_test_users(dataset, measured.candidates, recipe.evaluate.slices, timed=timed)
+    evaluation = Evaluation(recipe.evaluate, _knowledge(measured, dataset), labels, recipe.machine.threads)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(FrameWriter(staged.path(name))) for name in TABLES]
 
-    sources: dataset, vectors and candidates.
-    """
-    dataset, vectors, candidates = sources
-    frame = pl.concat(read_table([path], None) for path in candidates.files("pool-"))
-    users, pools = _pools(frame.join(truth.users, on="user_id", how="semi", maintain_order="left"), catalog)
+        def write(*block: pl.DataFrame) -> None:
+            for writer, frame in zip(writers, block, strict=True):
+                writer.write(frame)
+
+        return evaluation.run(measured.candidates.files("part-"), measured.dataset.file("truth.parquet"), "test", write)
+
+
+def _knowledge(measured: Measured, dataset: Dataset) -> Knowledge:
+    facts = ItemFacts.of(dataset.catalog.frame, measured.recipe.evaluate)
+    facts = facts if measured.distances is None else facts.with_vectors(load_vectors(measured.distances))
+
+    def histories(users: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+        past = histories_of(dataset, users)
+        return past.offsets, past.items
+
+    return Knowledge.of(facts, histories)
+
+
+def _frontier(measured: Measured, catalog: Catalog, truth: GroundTruth) -> list[FrontierPoint]:
+    """Recall against diversity over list builders and lambdas, from the pools of the one search."""
+    recipe, candidates = measured.recipe, measured.candidates
+    frames = (
+        read_table([path], None).join(truth.users, on="user_id", how="semi", maintain_order="left") for path in candidates.files("pool-")
+    )
+    users, pools = _pools(pl.concat(frames), catalog)
     builders = _compared(recipe)
     needs = needs_of(builders)
-    context = with_test_users(catalog_context(catalog, vectors, needs), dataset, candidates, users, needs)
-    mix = _mix_in(recipe, dataset, vectors, users)
+    context = with_test_users(catalog_context(catalog, measured.vectors, needs), measured.dataset, candidates, users, needs)
+    mix = _mix_in(measured, users)
     lists = _all_lists(recipe, builders, pools, context)
     tables = ((builder, weight, lists_frame(users, catalog.item_ids, mix(found))) for builder, weight, found in lists)
-    return frontier(tables, truth, catalog.frame, recipe.evaluate)
+    return frontier(tables, truth, _knowledge(measured, Dataset.open(measured.dataset)), recipe.evaluate)
 
 
 def _compared(recipe: Recipe) -> list[str]:
@@ -78,14 +122,14 @@ def _all_lists(recipe: Recipe, builders: Sequence[str], pools: Pools, context: L
             yield name, weight, lists
 
 
-def _mix_in(recipe: Recipe, dataset: Artifact, vectors: Artifact, users: pl.Series) -> Callable[[Lists], Lists]:
+def _mix_in(measured: Measured, users: pl.Series) -> Callable[[Lists], Lists]:
     """What recall does to lists of test users with little history, once they are built."""
-    settings = recall_settings(recipe)
+    settings = recall_settings(measured.recipe)
     if not settings.mix_in.below:
         return lambda lists: lists
-    opened = Dataset.open(dataset)
+    opened = Dataset.open(measured.dataset)
     histories = histories_of(opened, users)
-    popular = popular_items(opened, item_mask(recipe, opened, vectors, at_the_cut=True).blocked)
+    popular = popular_items(opened, item_mask(measured.recipe, opened, measured.vectors, at_the_cut=True).blocked)
     few = np.diff(histories.offsets) < settings.mix_in.below
     seen = histories if settings.filter_seen else Seen.nothing(len(users))
 
@@ -109,7 +153,7 @@ def _pools(frame: pl.DataFrame, catalog: Catalog) -> tuple[pl.Series, Pools]:
     return frame["user_id"].gather(first), pools
 
 
-def _write_health(catalog: Catalog, truth: GroundTruth, vectors: Artifact, candidates: Artifact, staged: StagedArtifact) -> None:
-    files = [candidates.files(kind) for kind in ("interests-", "users-", "part-")]
-    health = interest_health(files[0], files[1], files[2], load_vectors(vectors), catalog.item_ids, truth)
+def _write_health(measured: Measured, catalog: Catalog, truth: GroundTruth, staged: StagedArtifact) -> None:
+    files = [measured.candidates.files(kind) for kind in ("interests-", "users-", "part-")]
+    health = interest_health(files[0], files[1], files[2], load_vectors(measured.vectors), catalog.item_ids, truth)
     write_json(staged.path("health.json"), {"figures": health.model_dump(), "sentences": health.sentences()})

@@ -4,31 +4,41 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retrieval.core.settings import parse_settings, with_overrides
+from retrieval.evaluation.bootstrap import Interval
 from retrieval.evaluation.evaluator import evaluate
+from retrieval.evaluation.labels import user_labels
 from retrieval.evaluation.measurements import Measurements
 from retrieval.evaluation.settings import EvaluationSettings
 from retrieval.evaluation.tables import read_table
 
 
-def evaluate_files(candidates: Path, truth: Path, items: Path | None, split: str, overrides: Sequence[str]) -> Measurements:
-    """Measure anybody's lists. `overrides` are settings of the evaluation: cutoffs=[10,50].
+def evaluate_files(
+    candidates: Path, truth: Path, items: Path | None, users: Path | None, split: str, overrides: Sequence[str]
+) -> Measurements:
+    """Measure anybody's lists. `overrides` are settings of the evaluation: cutoffs=[10,50]. `users`: fields that slice them.
 
     Raises:
         DataContractError: a file cannot be read. UsageError: a setting is wrong.
     """
     settings = parse_settings(EvaluationSettings, with_overrides({}, overrides), "--set")
     known = None if items is None else read_table([items], None)
-    return evaluate([candidates], truth, known, settings, split)
+    labels = None if users is None else user_labels(read_table([users], None), settings.slices.values, users)
+    return evaluate([candidates], truth, known, settings, split, labels)
 
 
 def table(measured: Measurements) -> str:
-    """Metric, mean and interval, a line each."""
-    rows = [
-        f"{name:<18} {_number(value.mean)}  [{_number(value.low)}, {_number(value.high)}]"
-        for name, value in measured.summary.metrics.items()
+    """Metric, mean and interval, a line each; then slices, and what the users can show."""
+    summary = measured.summary
+    rows = [_line(name, value) for name, value in (summary.metrics | summary.overall).items()]
+    rows += [
+        _line(f"{each.dimension}: {each.value}", each.metrics[name], name, each.warning) for each in summary.slices for name in each.metrics
     ]
-    rows += [f"{name:<18} {_number(figure)}" for name, figure in measured.summary.overall.items()]
-    return "\n".join(rows)
+    return "\n".join([*rows, "", summary.detectable_in_words(summary.settings.primary)])
+
+
+def _line(name: str, value: Interval, *notes: str) -> str:
+    line = f"{name:<24} {_number(value.mean)}  [{_number(value.low)}, {_number(value.high)}]"
+    return " ".join([line, *(note for note in notes if note)])
 
 
 def _number(value: float | None) -> str:

@@ -43,7 +43,7 @@ def lines(found: Artifact) -> list[str]:
 
 
 def _write(measured: list[Artifact], staged: StagedArtifact) -> None:
-    folds = [Measurements.read(each.file("per_user.parquet"), each.file("summary.json")) for each in measured]
+    folds = [Measurements.read(each.file) for each in measured]
     summary = over_folds(folds).model_dump(mode="json")
     write_json(staged.path("summary.json"), summary)
     staged.summary |= summary

@@ -14,7 +14,7 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
-from retrieval.models.settings import ImportedSettings, NeighbourSettings
+from retrieval.models.settings import CountedSettings, ImportedSettings, NeighbourSettings
 from retrieval.recall.probabilities import Method, ScoreProbabilities
 from retrieval.stages import build_index, calibrate, check_leaks, embed, evaluate, prepare, recall, train
 from retrieval.stages.audience import Scope, everyone, held_out
@@ -164,8 +164,17 @@ class Pipeline:
     def measurements(self) -> Artifact:
         candidates = self.candidates(Scope())
         inputs = {"candidates": candidates.id, "dataset": self.dataset_artifact.id}
+        distances = self.distances
+        inputs |= {} if distances is None else {"distances": distances.id}
         settings = {"evaluate": self.recipe.evaluate.model_dump(mode="json", exclude={"baselines"})}
         return self._ensure("evaluate", "measurements", settings, inputs, partial(self._write_measurements, candidates))
+
+    @property
+    def distances(self) -> Artifact | None:
+        """Vectors that tell how far items are apart: the recipe's own, for its baselines, too, so that all are measured alike."""
+        if self._base is not None:
+            return self._base.distances
+        return None if isinstance(self.recipe.model, CountedSettings) else self.vectors
 
     @cached_property
     def _start(self) -> Artifact | None:
@@ -221,7 +230,8 @@ class Pipeline:
     def _write_measurements(self, candidates: Artifact, staged: StagedArtifact) -> None:
         baseline, lists = self._base is not None, candidates.files("part-")
         leaks = check_leaks.check_run(self.recipe, self.dataset_artifact, self.model_artifact, lists, baseline=baseline)
-        evaluate.write_measurements(self.recipe, self.dataset_artifact, self.vectors, candidates, leaks, staged)
+        measured = evaluate.Measured(self.recipe, self.dataset_artifact, self.vectors, candidates, self.distances)
+        evaluate.write_measurements(measured, leaks, staged)
 
     def other_index(self, index_id: str) -> Artifact:
         """Another index of the workspace, by its id. Raises UsageError when there is none."""

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json, write_text_durably
+from retrieval.evaluation.certainty import detectable_sentence
+from retrieval.evaluation.comparison import Comparison, compare
 from retrieval.evaluation.health import InterestHealth
-from retrieval.evaluation.measurements import Measurements, compare
+from retrieval.evaluation.measurements import Measurements
 from retrieval.index.choice.front import Point
 from retrieval.recall.settings import RecallSettings
 from retrieval.recall.writer import write_frame
@@ -75,13 +77,15 @@ def _results(pipeline: "Pipeline", measurements: Artifact, baselines: Mapping[st
     others = {_label(pipeline, name): _measured(artifact) for name, artifact in baselines.items()}
     systems = [_system(pipeline.recipe.name, "main", main), *(_system(name, "baseline", found) for name, found in others.items())]
     evaluation = pipeline.recipe.evaluate
+    comparisons = {name: compare(main, found) for name, found in others.items()}
     return Results(
         primary=evaluation.primary,
         cutoffs=evaluation.cutoffs,
         confidence=evaluation.confidence,
         users=main.summary.counts["users"],
         systems=tuple(systems),
-        comparisons={name: compare(main, found) for name, found in others.items()},
+        comparisons=comparisons,
+        detectable=_detectable(main, comparisons),
     )
 
 
@@ -90,11 +94,19 @@ def _label(pipeline: "Pipeline", baseline: str) -> str:
 
 
 def _measured(artifact: Artifact) -> Measurements:
-    return Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json"))
+    return Measurements.read(artifact.file)
 
 
 def _system(name: str, role: Any, measured: Measurements) -> System:
-    return System(name=name, role=role, metrics=measured.summary.metrics, overall=measured.summary.overall)
+    found = measured.summary
+    return System(name=name, role=role, metrics=found.metrics, overall=found.overall, slices=found.slices, interests=found.interests)
+
+
+def _detectable(main: Measurements, comparisons: Mapping[str, Comparison]) -> str:
+    """What these users can show beside every baseline; without one, what the system's own values tell."""
+    metric = main.summary.settings.primary
+    paired = [found.detectable[metric] for found in comparisons.values() if metric in found.detectable]
+    return detectable_sentence(metric, max(paired), main.summary.settings.power) if paired else main.summary.detectable_in_words(metric)
 
 
 def _frontier(pipeline: "Pipeline", measurements: Artifact) -> tuple[FrontierPoint, ...]:

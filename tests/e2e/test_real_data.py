@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.evaluation.measurements import Measurements, compare
+from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.measurements import Measurements
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
 
@@ -31,7 +32,7 @@ def test_comirec_sa_beats_popularity_on_movielens_100k(real_data: Path, tmp_path
     }
     pipeline = open_run(parse_recipe(recipe, "ml-100k.toml"), tmp_path)
     artifacts = (pipeline.measurements, pipeline.baselines()["popular"].measurements)
-    model, popular = (Measurements.read(each.file("per_user.parquet"), each.file("summary.json")) for each in artifacts)
+    model, popular = (Measurements.read(each.file) for each in artifacts)
     gain = compare(model, popular).differences["recall@50"]
     assert gain.low is not None
     assert gain.low > 0.03

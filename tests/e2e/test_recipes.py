@@ -99,7 +99,10 @@ def test_evaluate_agrees_with_the_run_on_its_own_files(retrieval, recipe: Path, 
     done = retrieval(
         "evaluate", "--candidates", candidates, "--truth", f"{dataset}/truth.parquet", "--items", f"{dataset}/items.parquet", "--json"
     )
-    assert done.json["metrics"] == run["metrics"]
+    # Files of candidates, truth and items tell nothing of histories and vectors.
+    more = {name for name in run["metrics"] if name.startswith(("calibration", "distance"))}
+    assert more
+    assert done.json["metrics"] == {name: value for name, value in run["metrics"].items() if name not in more}
 
 
 def test_recall_serves_everyone_or_those_who_are_named(retrieval, recipe: Path, workspace: Path, tmp_path: Path) -> None:

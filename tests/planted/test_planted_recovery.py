@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from retrieval.evaluation.measurements import Measurements, compare
+from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.measurements import Measurements
 from retrieval.evaluation.planted import planted_recovery
 from retrieval.stages.audience import Scope
 from retrieval.stages.build_index import load_vectors
@@ -48,7 +49,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 def measured(pipeline: Pipeline) -> Measurements:
     artifact = pipeline.measurements
-    return Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json"))
+    return Measurements.read(artifact.file)
 
 
 def test_as_many_interests_as_were_planted_recover_them(pipeline: Pipeline) -> None:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from retrieval.core.errors import QualityGateError, UsageError
 from retrieval.core.locks import user_name
 from retrieval.core.settings import Settings, did_you_mean
+from retrieval.evaluation.comparison import Comparison
 from retrieval.evaluation.health import InterestHealth
-from retrieval.evaluation.measurements import Comparison
 from retrieval.stages.nightly.day import DayProfile, drift
 from retrieval.stages.nightly.settings import DataGates, ListGates, ModelGates
 

@@ -11,8 +11,9 @@ from retrieval.core.artifacts import Artifact
 from retrieval.core.publication import Publication, Version
 from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
+from retrieval.evaluation.comparison import Comparison, compare
 from retrieval.evaluation.health import InterestHealth
-from retrieval.evaluation.measurements import Comparison, Measurements, compare
+from retrieval.evaluation.measurements import Measurements
 from retrieval.evaluation.tables import batches
 from retrieval.index.choice.clock import latency
 from retrieval.index.settings import IndexSettings
@@ -117,7 +118,7 @@ def _paired(night: Pipeline, reference: Reference | None, published: Published |
 
 
 def _of_users(artifact: Artifact, users: pl.Series) -> Measurements:
-    measured = Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json"))
+    measured = Measurements.read(artifact.file)
     return Measurements(measured.per_user.join(users.to_frame("user_id"), on="user_id", how="semi"), measured.summary)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from retrieval.core.errors import DataContractError
 from retrieval.evaluation.evaluator import evaluate
-from retrieval.evaluation.judgements import ground_truth, read_truth
 from retrieval.evaluation.settings import EvaluationSettings
+from retrieval.evaluation.truth import ground_truth, read_truth
 
 SETTINGS = EvaluationSettings(cutoffs=(2, 3), primary="recall@2", resamples=10)
 TRUTH = pl.DataFrame({"user_id": [1, 2], "item_id": [10, 20], "split": ["test", "valid"]})

@@ -6,7 +6,7 @@ import pytest
 
 from retrieval.core.errors import UsageError
 from retrieval.evaluation.folds import over_folds
-from retrieval.evaluation.measurements import Measurements, MeasurementSummary, summarise
+from retrieval.evaluation.measurements import Measurements, summarise
 from retrieval.evaluation.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(resamples=2000)
@@ -14,7 +14,7 @@ SETTINGS = EvaluationSettings(resamples=2000)
 
 def measured(users: np.ndarray, values: np.ndarray | pl.Series) -> Measurements:
     frame = pl.DataFrame({"user_id": users, "recall@50": values})
-    return Measurements(frame, MeasurementSummary(metrics=summarise(frame, SETTINGS), overall={}, counts={}, settings=SETTINGS))
+    return Measurements(frame, summarise(frame, SETTINGS))
 
 
 def test_the_mean_of_folds_counts_every_fold_alike() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from retrieval.core.errors import DataContractError
 from retrieval.evaluation.health import InterestHealth, interest_health
-from retrieval.evaluation.judgements import ground_truth
+from retrieval.evaluation.truth import ground_truth
 
 
 def write(folder, vectors, valid, ids, *, entropy=0.5, overlap=0.25, name="00000"):

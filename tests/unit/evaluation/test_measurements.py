@@ -8,34 +8,37 @@ import pytest
 from pydantic import ValidationError
 
 from retrieval.core.errors import DataContractError, IntegrityError
+from retrieval.evaluation.comparison import compare
 from retrieval.evaluation.evaluator import evaluate
+from retrieval.evaluation.facts import ItemFacts
 from retrieval.evaluation.frontier import FrontierPoint, frontier
-from retrieval.evaluation.judgements import ground_truth
-from retrieval.evaluation.measurements import Measurements, MeasurementSummary, compare, mean_over_runs, read_summary, summarise
+from retrieval.evaluation.measurements import Measurements, mean_over_runs, read_summary, summarise
+from retrieval.evaluation.metrics import Knowledge
 from retrieval.evaluation.settings import EvaluationSettings
+from retrieval.evaluation.truth import ground_truth
 
 SETTINGS = EvaluationSettings(cutoffs=(2,), primary="recall@2", resamples=300)
 
 
 def measured(users, values, settings=SETTINGS, metric="recall@2"):
     per_user = pl.DataFrame({"user_id": users, metric: pl.Series(values, dtype=pl.Float64)})
-    return Measurements(per_user, MeasurementSummary(metrics=summarise(per_user, settings), overall={}, counts={}, settings=settings))
+    return Measurements(per_user, summarise(per_user, settings), per_user.select("user_id"))
 
 
 def test_written_and_read_again(tmp_path):
     first = measured([1, 2, 3], [0.0, 1.0, None])
-    first.write(tmp_path / "per_user.parquet", tmp_path / "summary.json")
-    again = Measurements.read(tmp_path / "per_user.parquet", tmp_path / "summary.json")
+    first.write(tmp_path.joinpath)
+    again = Measurements.read(tmp_path.joinpath)
     assert again.per_user.equals(first.per_user)
     assert again.summary == first.summary
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", "{}", '{"schema_version": 99}', '{"schema_version": 1}', "\ud800"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "{}", '{"schema_version": 99}', '{"schema_version": 2}', "\ud800"])
 def test_damaged_summary_is_one_line(tmp_path, text):
-    measured([1], [1.0]).write(tmp_path / "per_user.parquet", tmp_path / "summary.json")
+    measured([1], [1.0]).write(tmp_path.joinpath)
     (tmp_path / "summary.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(IntegrityError) as caught:
-        Measurements.read(tmp_path / "per_user.parquet", tmp_path / "summary.json")
+        Measurements.read(tmp_path.joinpath)
     assert "summary.json" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -46,7 +49,7 @@ def test_missing_summary_is_one_line(tmp_path):
 
 
 def test_summary_is_plain_json(tmp_path):
-    measured([1, 2], [0.0, 1.0]).write(tmp_path / "per_user.parquet", tmp_path / "summary.json")
+    measured([1, 2], [0.0, 1.0]).write(tmp_path.joinpath)
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["metrics"]["recall@2"]["mean"] == 0.5
 
@@ -102,7 +105,7 @@ def test_frontier_is_the_evaluation_at_every_weight():
     items = pl.DataFrame({"item_id": ["a", "b", "c"], "categories": [["x"], ["x"], ["y"]], "events": [3, 2, 1]})
     alike = pl.DataFrame({"user_id": [1, 1, 2, 2], "item_id": ["a", "b", "a", "b"], "rank": [1, 2, 1, 2]})
     mixed = pl.DataFrame({"user_id": [1, 1, 2, 2], "item_id": ["a", "c", "a", "c"], "rank": [1, 2, 1, 2]})
-    points = frontier(iter([("mmr", 0.5, mixed), ("dpp", 0.0, alike)]), truth, items, SETTINGS)
+    points = frontier(iter([("mmr", 0.5, mixed), ("dpp", 0.0, alike)]), truth, Knowledge.of(ItemFacts.of(items, SETTINGS)), SETTINGS)
     assert [(point.builder, point.weight) for point in points] == [("mmr", 0.5), ("dpp", 0.0)]
     assert [point.metrics["recall@2"].mean for point in points] == [0.5, 1.0]
     assert [point.metrics["diversity@2"].mean for point in points] == [1.0, 0.0]

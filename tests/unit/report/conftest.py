@@ -3,7 +3,7 @@
 import pytest
 
 from retrieval.evaluation.bootstrap import Interval
-from retrieval.evaluation.measurements import Comparison
+from retrieval.evaluation.comparison import Comparison, Difference
 from retrieval.report.content import (
     CategoryNeighbours,
     DataSummary,
@@ -37,7 +37,7 @@ def _around(mean: float, half: float = 0.01) -> Interval:
 def _system(name: str, role: str, recall: float) -> System:
     metrics = {f"{family}@{n}": _around(recall * n / 50) for family in ("recall", "ndcg") for n in (10, 50)}
     metrics |= {"diversity@50": _around(0.6), "novelty@50": _around(11.5)}
-    return System(name=name, role=role, metrics=metrics, overall={"coverage@50": 0.4, "gini@50": None})
+    return System(name=name, role=role, metrics=metrics, overall={"coverage@50": _around(0.4), "gini@50": Interval(mean=None)})
 
 
 def build_user(text: str) -> ExplainedUser:
@@ -77,7 +77,8 @@ def build_map(text: str) -> ItemMap:
 
 def build_content(text: str) -> ReportContent:
     """A report with every part, and `text` wherever text can come from a log or a recipe."""
-    difference = Comparison(users=90, differences={"recall@50": _around(0.1), "novelty@50": Interval(mean=None)})
+    differences = {"recall@50": Difference(mean=0.1, low=0.09, high=0.11), "novelty@50": Difference(mean=None)}
+    difference = Comparison(users=90, differences=differences)
     frontier = [
         FrontierPoint(
             weight=w,

@@ -3,13 +3,13 @@
 import pytest
 
 from retrieval.evaluation.bootstrap import Interval
-from retrieval.evaluation.measurements import Comparison
+from retrieval.evaluation.comparison import Comparison, Difference
 from retrieval.report.content import FrontierPoint, HealthFigure, ReportContent, Results, System
 from retrieval.report.verdict import comparison, cost_of_variety, interest_state, quality, verdict
 
 
 def _against(low: float, high: float) -> Comparison:
-    return Comparison(users=10, differences={"recall@50": Interval(mean=(low + high) / 2, low=low, high=high)})
+    return Comparison(users=10, differences={"recall@50": Difference(mean=(low + high) / 2, low=low, high=high)})
 
 
 def _results(**comparisons: Comparison) -> Results:

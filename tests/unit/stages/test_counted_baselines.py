@@ -9,7 +9,7 @@ import pytest
 
 from retrieval.core.errors import UsageError
 from retrieval.stages.audience import Scope
-from retrieval.stages.explain import explain_row
+from retrieval.stages.explain import explain_users
 from retrieval.stages.export import ExportSettings
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import baseline_recipes, parse_recipe
@@ -83,8 +83,8 @@ def test_a_baseline_like_the_model_is_left_out_and_the_others_stay(log: Path, tm
 
 def test_neighbours_explain_by_the_last_event_and_export_nothing(log: Path, tmp_path: Path) -> None:
     pipeline = pipeline_of(log, tmp_path, "leave-last-out", {"name": "markov"})
-    item = explain_row(pipeline, 3, 1, at_the_cut=True)["items"][0]
-    assert (item["item_id"], item["driven_by"]) == ((3 + 17) % 40, [str((3 + 16) % 40)])
+    item = next(explain_users(pipeline, ["3"], 1)).items[0]
+    assert (item.item_id, item.driven_by) == ((3 + 18) % 40, (str((3 + 17) % 40),))
     with pytest.raises(UsageError, match="markov scores by neighbours"):
         pipeline.export(tmp_path / "vectors", ExportSettings())
 

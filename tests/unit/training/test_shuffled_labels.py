@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from retrieval.evaluation.measurements import Measurements, compare
+from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.measurements import Measurements
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
 from retrieval.training.examples import TrainingEvents
@@ -54,7 +55,7 @@ def measured(folder: Path, model: dict, labels: str = "true") -> Measurements:
         "machine": {"threads": 1},
     }
     found = open_run(parse_recipe(recipe, "labels.toml"), folder).measurements
-    return Measurements.read(found.file("per_user.parquet"), found.file("summary.json"))
+    return Measurements.read(found.file)
 
 
 def test_a_model_of_random_labels_scores_like_popularity(tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ import datetime as dt
 import pytest
 
 from retrieval.core.errors import QualityGateError, UsageError
-from retrieval.evaluation.bootstrap import Interval
+from retrieval.evaluation.comparison import Comparison, Difference
 from retrieval.evaluation.health import InterestHealth
-from retrieval.evaluation.measurements import Comparison
 from retrieval.stages.nightly import gates
 from retrieval.stages.nightly.day import DayProfile, drift
 from retrieval.stages.nightly.settings import DataGates, ListGates, ModelGates
@@ -46,7 +45,7 @@ def test_drift_is_that_of_the_definition() -> None:
 
 
 def against(mean: float, low: float, high: float) -> Comparison:
-    return Comparison(users=100, differences={"recall@50": Interval(mean=mean, low=low, high=high)})
+    return Comparison(users=100, differences={"recall@50": Difference(mean=mean, low=low, high=high)})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""What tells users apart: any table of fields, or numbers in bands, as codes of a few values a dimension."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from retrieval.evaluation.tables import as_ids, require_columns
+
+Codes = npt.NDArray[np.int16]
+_OTHER = "others"
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """Values in order, and of each user the place of the own one among them, int16[U]; -1 for none."""
+
+    name: str
+    values: tuple[str, ...]
+    codes: Codes
+
+
+@dataclass(frozen=True)
+class UserLabels:
+    """Users, sorted by id, and what divides them."""
+
+    users: pl.Series
+    dimensions: tuple[Dimension, ...]
+
+    def codes_of(self, users: pl.Series) -> list[Codes]:
+        """Of other users the codes in every dimension; -1 for one who is not known."""
+        known = pl.DataFrame([self.users.alias("id")]).with_row_index("row")
+        rows = pl.DataFrame([users.alias("id")]).join(known, on="id", how="left", maintain_order="left")["row"].cast(pl.Int64).fill_null(-1)
+        places = rows.to_numpy()
+        return [np.where(places >= 0, each.codes[places] if len(each.codes) else np.int16(-1), np.int16(-1)) for each in self.dimensions]
+
+
+def user_labels(table: pl.DataFrame, values: int, where: object = "users") -> UserLabels:
+    """A dimension a column but user_id: the `values` most frequent texts and others; numbers with more values in quartiles.
+
+    Raises:
+        DataContractError: there is no user_id, or a null among them.
+    """
+    require_columns(table.columns, ("user_id",), where)
+    kept = table.unique("user_id", keep="first", maintain_order=True)
+    dimensions = (_dimension(kept[name], values) for name in kept.columns if name != "user_id")
+    return UserLabels(as_ids(kept["user_id"], where), tuple(each for each in dimensions if len(each.values) > 1))
+
+
+def _dimension(column: pl.Series, values: int) -> Dimension:
+    name = column.name.removeprefix("field_").replace("_", " ")
+    if isinstance(column.dtype, pl.List):
+        column = column.list.first()
+    if column.dtype.is_numeric() and column.n_unique() > values:
+        return _quartiles(name, column.cast(pl.Float64))
+    texts = column.cast(pl.String)
+    counts = texts.drop_nulls().value_counts(sort=True).sort(["count", name_of(texts)], descending=[True, False])
+    names = counts[name_of(texts)].to_list()
+    shown = names if len(names) <= values else [*names[: values - 1], _OTHER]
+    codes = texts.replace_strict(shown, range(len(shown)), default=len(shown) - 1, return_dtype=pl.Int16)
+    return Dimension(name, tuple(shown), codes.set(texts.is_null(), -1).to_numpy())
+
+
+def name_of(column: pl.Series) -> str:
+    """The name a series has in a table made of it."""
+    return column.name
+
+
+def _quartiles(name: str, numbers: pl.Series) -> Dimension:
+    edges = sorted({numbers.quantile(share, "nearest") for share in (0.25, 0.5, 0.75)})  # type: ignore[type-var]
+    return banded(name, numbers.fill_null(float("nan")).to_numpy(), [float(edge) for edge in edges])  # type: ignore[arg-type]
+
+
+def banded(name: str, numbers: npt.NDArray[np.generic], edges: Sequence[float]) -> Dimension:
+    """Numbers in bands: below the first edge, from each edge to before the next, from the last on; NaN is in none."""
+    floats = numbers.astype(np.float64)
+    codes = np.searchsorted(np.asarray(edges, np.float64), floats, side="right").astype(np.int16)
+    codes[np.isnan(floats)] = -1
+    whole = all(float(edge).is_integer() for edge in edges) and bool(np.all(np.mod(floats[~np.isnan(floats)], 1) == 0))
+    names = [f"below {_text(edges[0])}"]
+    names += [_band(low, high, whole=whole) for low, high in itertools.pairwise(edges)]
+    return Dimension(name, (*names, f"{_text(edges[-1])} and more"), codes)
+
+
+def _band(low: float, high: float, *, whole: bool) -> str:
+    if not whole:
+        return f"{_text(low)} to below {_text(high)}"
+    return _text(low) if high - low == 1 else f"{_text(low)} to {_text(high - 1)}"
+
+
+def _text(number: float) -> str:
+    return f"{number:g}"
