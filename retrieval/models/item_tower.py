@@ -74,6 +74,16 @@ class FetchedRows:
         return places
 
 
+class AllRows(NamedTuple):
+    """The vectors of all rows, each at its own place."""
+
+    vectors: Float[Tensor, "N D"]
+
+    def places(self, rows: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
+        """The rows themselves."""
+        return rows
+
+
 class ItemTower(nn.Module):
     """One embedding a catalog row, for histories and targets alike.
 
@@ -96,7 +106,7 @@ class ItemTower(nn.Module):
         self.lookups: Lookups | None = None
         self.fetched: FetchedRows | None = None
         self.fields: ItemFields | None = None
-        self._made: FetchedRows | None = None
+        self._made: FetchedRows | AllRows | None = None
 
     def with_fields(self, fields: ItemFields) -> "ItemTower":
         """The same tower, which from now on reads the items' fields, too."""
@@ -117,10 +127,8 @@ class ItemTower(nn.Module):
         """
         if self.fields is None:
             return self.ids(rows)
-        if self._made is not None:
-            return functional.embedding(self._made.places(rows), self._made.vectors)
-        distinct, places = torch.unique(rows, return_inverse=True)
-        return functional.embedding(places, self.fields(self.ids(distinct), distinct))
+        made = self._made or self._make([rows])
+        return functional.embedding(made.places(rows), made.vectors)
 
     @contextmanager
     def once(self, rows: Sequence[Int[Tensor, "..."]]) -> Iterator[None]:
@@ -128,12 +136,20 @@ class ItemTower(nn.Module):
         if self.fields is None:
             yield
             return
-        distinct = torch.unique(torch.cat([each.flatten() for each in rows]))
-        self._made = FetchedRows(distinct, self.fields(self.ids(distinct), distinct))
+        self._made = self._make(rows)
         try:
             yield
         finally:
             self._made = None
+
+    def _make(self, rows: Sequence[Int[Tensor, "..."]]) -> "FetchedRows | AllRows":
+        """The vectors of the distinct rows, or of all where they are no more: sorting then costs more than it saves."""
+        assert self.fields is not None  # noqa: S101 - the callers have looked
+        if not self.sharded and sum(each.numel() for each in rows) >= self.n_items:
+            every = torch.arange(self.n_items, device=rows[0].device)
+            return AllRows(self.fields(self.ids(every), every))
+        distinct = torch.unique(torch.cat([each.flatten() for each in rows]))
+        return FetchedRows(distinct, self.fields(self.ids(distinct), distinct))
 
     def ids(self, rows: Int[Tensor, "*S"]) -> Float[Tensor, "*S D"]:
         """Rows of the table of ids. Raises as `forward`."""

@@ -98,9 +98,13 @@ def data_folder(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     events = events.with_columns(order=pl.int_range(pl.len()).over("user_id"))
     folder = root / "ml-1m"
     folder.mkdir()
-    events.select("user_id", "item_id", "order").write_parquet(folder / "interactions.parquet")
-    pl.read_parquet(small_log / "items.parquet").select("item_id", "title", "categories").write_parquet(folder / "items.parquet")
-    pl.read_parquet(small_log / "users.parquet").select("user_id").write_parquet(folder / "users.parquet")
+    number = pl.col("item_id")
+    events.select("user_id", "item_id", "order", rating=1 + number % 5).write_parquet(folder / "interactions.parquet")
+    titles = pl.format("{} ({})", "title", 1950 + number % 50)
+    pl.read_parquet(small_log / "items.parquet").select("item_id", titles, "categories").write_parquet(folder / "items.parquet")
+    user = pl.col("user_id")
+    demographics = {"gender": pl.when(user % 2 == 0).then(pl.lit("F")).otherwise(pl.lit("M")), "age": user % 7, "occupation": user % 21}
+    pl.read_parquet(small_log / "users.parquet").select("user_id", **demographics).write_parquet(folder / "users.parquet")
     _write_news(events, pl.read_parquet(small_log / "items.parquet"), root / "globo-news")
     return root
 
@@ -110,8 +114,13 @@ def _write_news(events: pl.DataFrame, items: pl.DataFrame, folder: Path) -> None
     folder.mkdir()
     cut = 1_508_112_000  # 2017-10-16T00:00:00Z
     moved = pl.col.timestamp - events["timestamp"].quantile(0.9, "nearest") + cut
-    events.select("user_id", "item_id", moved).write_parquet(folder / "interactions.parquet")
-    items.select("item_id", category_id=pl.col.categories.list.first()).write_parquet(folder / "items.parquet")
+    events.select("user_id", "item_id", moved, device_group=pl.col.user_id % 5).write_parquet(folder / "interactions.parquet")
+    known = {
+        "category_id": pl.col.categories.list.first(),
+        "created_at": cut - pl.col.item_id % 40 * 86_400,
+        "words_count": pl.col.item_id % 300,
+    }
+    items.select("item_id", **known).write_parquet(folder / "items.parquet")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
 """What is known of users besides their events: interests of their own, and gates over what events made."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from retrieval.models.fields.inputs import FieldInputs
 from retrieval.models.fields.settings import ACTIVITY, FieldsSettings
@@ -14,6 +17,14 @@ from retrieval.models.interests import Interests
 
 _DOUBLINGS = 16
 _SPREAD = 0.02
+
+
+class Stages(NamedTuple):
+    """Users, each after so many events."""
+
+    rows: Int[Tensor, " R"]
+    activity: Int[Tensor, " R"]
+    """Bucketised."""
 
 
 class UserFields(nn.Module):
@@ -43,11 +54,13 @@ class UserFields(nn.Module):
         if histories.context is None:
             raise LookupError("a model that reads fields of users needs histories with their context")
         seen = seen_events(histories, every=every)
-        vectors = torch.where(self._kept(seen)[:, None, None], found.vectors, 0.0)
+        vectors = found.vectors.masked_fill(~self._kept(seen)[:, None, None], 0.0)
+        distinct, places = _alike(histories.context, seen)
         if self.fields is not None:
-            vectors = vectors + self.spread(self.fields(histories.context, seen)).view_as(vectors)
+            own = self.spread(self.fields(distinct))
+            vectors = vectors + functional.embedding(places, own).view_as(vectors)
         if self.poso is not None and self.keys is not None:
-            vectors = self.poso(vectors, found.valid, self.keys(histories.context, seen))
+            vectors = self.poso(vectors, found.valid, self.keys(distinct)[places])
         return Interests(vectors, found.valid, found.routing, found.log_weights)
 
     def _kept(self, seen: Int[Tensor, " R"]) -> Tensor:
@@ -71,13 +84,13 @@ class KnownOfUsers(nn.Module):
         """Of the fields, in the order of `parts`."""
         return [*([] if self.vectors is None else self.vectors.names), *([] if self.activity is None else [ACTIVITY])]
 
-    def forward(self, context: Context, seen: Int[Tensor, " R"]) -> Float[Tensor, "R D"]:
-        found: Tensor = self.sum(self.parts(context, seen))
+    def forward(self, users: Stages) -> Float[Tensor, "R D"]:
+        found: Tensor = self.sum(self.parts(users))
         return found
 
-    def parts(self, context: Context, seen: Int[Tensor, " R"]) -> Float[Tensor, "R F D"]:
-        """The vectors of the fields; rows of one user lie side by side."""
-        return _fields(self.vectors, self.activity, context, seen)
+    def parts(self, users: Stages) -> Float[Tensor, "R F D"]:
+        """The vectors of the fields."""
+        return _fields(self.vectors, self.activity, users)
 
 
 class GateKeys(nn.Module):
@@ -89,21 +102,26 @@ class GateKeys(nn.Module):
         self.activity = _activity(dimension) if ACTIVITY in keys else None
         self.width = len(keys) * dimension
 
-    def forward(self, context: Context, seen: Int[Tensor, " R"]) -> Float[Tensor, "R W"]:
-        return _fields(self.vectors, self.activity, context, seen).flatten(1)
+    def forward(self, users: Stages) -> Float[Tensor, "R W"]:
+        return _fields(self.vectors, self.activity, users).flatten(1)
 
 
 def _activity(dimension: int) -> nn.Embedding:
     return nn.Embedding(_DOUBLINGS + 2, dimension, _weight=dimension**-0.5 * torch.randn(_DOUBLINGS + 2, dimension))
 
 
-def _fields(
-    vectors: FieldVectors | None, activity: nn.Embedding | None, context: Context, seen: Int[Tensor, " R"]
-) -> Float[Tensor, "R F D"]:
-    repeated = len(seen) // max(1, len(context.users))
-    parts = [] if vectors is None else [vectors(context.users).repeat_interleave(repeated, dim=0)]
-    parts += [] if activity is None else [activity(activity_bucket(seen))[:, None]]
+def _fields(vectors: FieldVectors | None, activity: nn.Embedding | None, users: Stages) -> Float[Tensor, "R F D"]:
+    parts = [] if vectors is None else [vectors(users.rows)]
+    parts += [] if activity is None else [activity(users.activity)[:, None]]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _alike(context: Context, seen: Int[Tensor, " R"]) -> tuple[Stages, Int[Tensor, " R"]]:
+    """The distinct users at their stages, and which of them every row is: all that fields and gates can tell apart."""
+    buckets = activity_bucket(seen)
+    users = torch.arange(len(context.users), device=seen.device).repeat_interleave(len(seen) // max(1, len(context.users)))
+    distinct, places = torch.unique(users * (_DOUBLINGS + 2) + buckets, return_inverse=True)
+    return Stages(context.users[distinct // (_DOUBLINGS + 2)], distinct % (_DOUBLINGS + 2)), places
 
 
 def activity_bucket(events: Int[Tensor, " R"]) -> Int[Tensor, " R"]:
