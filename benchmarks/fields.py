@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _run_one(pipeline: Pipeline, path: Path) -> None:
     artifact = pipeline.measurements
-    measured = Measurements.read(artifact.file("per_user.parquet"), artifact.file("summary.json"))
+    measured = Measurements.read(artifact.file)
     split, users = pipeline.dataset.split, pipeline.dataset.users
     visible = pl.DataFrame({"user_id": users["user_id"], "visible": split.test_start})
     path.parent.mkdir(parents=True, exist_ok=True)
