@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from retrieval import __version__
-from retrieval.cli import data_verbs, leak_verb, look_verbs, night_verbs, pipeline_verbs, tune_verb
+from retrieval.cli import compare_verb, data_verbs, leak_verb, look_verbs, night_verbs, pipeline_verbs, tune_verb
 from retrieval.core.errors import ResourceError, RetrievalError, exit_code_of
 from retrieval.core.logging import configure_logging
 from retrieval.core.ranks import own_place
@@ -36,6 +36,7 @@ night_verbs.register(app)
 tune_verb.register(app)
 look_verbs.register(app)
 leak_verb.register(app)
+compare_verb.register(app)
 app.add_typer(data_verbs.app, name="data")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from retrieval.evaluation.bootstrap import Interval
+from retrieval.evaluation.slices import Slice
 from retrieval.report.content import FrontierPoint, IndexQuality, System
 from retrieval.report.plots import Figure, axis, color, dash, error_bars, figure, label, symbol
 
@@ -95,6 +96,29 @@ def _path(number: int, points: Sequence[FrontierPoint], across: str, up: str, *,
 
 def _of_chosen(points: Sequence[FrontierPoint], values: Sequence[Interval]) -> list[Interval]:
     return [value if point.chosen else Interval(mean=value.mean) for point, value in zip(points, values, strict=True)]
+
+
+def slices(systems: Sequence[System], about: str) -> Figure | None:
+    """A line a slice of the users, or of their targets: the first system with its interval, every other as a mark without one."""
+    shown = [one for one in systems[0].slices if one.about == about] if systems else []
+    if not shown:
+        return None
+    metric = next(iter(shown[0].metrics))
+    values = [one.metrics.get(metric, Interval(mean=None)) for one in shown]
+    main = _slice_marks(0, systems[0], shown, metric) | {"error_x": error_bars(values, color(0))}
+    main["marker"] = {"size": 11, "symbol": symbol(0), "color": color(0)}
+    others = [_slice_marks(number, system, shown, metric) for number, system in enumerate(systems[1:], start=1)]
+    named = {"tickvals": list(range(len(shown))), "ticktext": [label(f"{one.dimension}: {one.value}", 46) for one in shown]}
+    vertical = axis("", tickmode="array", autorange="reversed", **named)
+    return figure([*others, main], 130 + 24 * len(shown), axis(metric, rangemode="tozero"), vertical)
+
+
+def _slice_marks(number: int, system: System, shown: Sequence[Slice], metric: str) -> Figure:
+    own = {(one.dimension, one.value): one.metrics.get(metric) for one in system.slices}
+    found = [own.get((one.dimension, one.value)) for one in shown]
+    marker = {"size": 8, "symbol": f"{symbol(number)}-open", "color": color(number), "line": {"width": 1.5, "color": color(number)}}
+    places = {"x": [None if value is None else value.mean for value in found], "y": list(range(len(shown)))}
+    return {"type": "scatter", "mode": "markers", "name": label(system.name), **places, "marker": marker, "hovertemplate": "%{x:.4f}"}
 
 
 def index_candidates(found: IndexQuality) -> Figure | None:

@@ -1,9 +1,9 @@
 """What the whole is made of: users and targets in slices, and the interests that brought the lists."""
 
 from retrieval.evaluation.slices import Slice
-from retrieval.report import figures, words
+from retrieval.report import charts, figures, words
 from retrieval.report.content import ReportContent, System
-from retrieval.report.tables import Cell, Rows, Section, Table, table
+from retrieval.report.tables import Cell, Rows, Section, Table, chart, table
 
 
 def slices(content: ReportContent) -> Section:
@@ -18,14 +18,16 @@ def slices(content: ReportContent) -> Section:
         "The same figure for parts of the users, and for parts of their targets (then the recall of these targets alone). "
         "Small print is the interval; a part with few users says so, and its figure should not be trusted."
     )
-    return Section("slices", "Slices", reading, "" if tables else "No slice was measured.", (), tables)
+    drawn = chart("slices-users", "Parts of the users, with the baselines", charts.slices(systems, "users"))
+    drawn += chart("slices-targets", "Parts of the targets, with the baselines", charts.slices(systems, "targets"))
+    return Section("slices", "Slices", reading, "" if tables else "No slice was measured.", drawn, tables)
 
 
 def _slice_table(key: tuple[str, str], members: list[Slice], systems: tuple[System, ...]) -> Table:
     metric = next(iter(members[0].metrics))
     rows: Rows = [[Cell(each.value, each.warning), figures.count(each.users), *_values(systems, each, metric)] for each in members]
     caption = f"{metric} by {key[1]}" + (" of users" if key[0] == "users" else ", of these targets alone")
-    return table(caption, [key[1], "users", *(system.name for system in systems)], rows)
+    return table(caption, [key[1], "users", *(system.name for system in systems)], rows, folded=True)
 
 
 def _values(systems: tuple[System, ...], wanted: Slice, metric: str) -> list[Cell]:

@@ -4,6 +4,8 @@ Escaping is the renderers' business; this is about marks that are no markup: con
 that turn the direction of writing, which make a title read as something else ("Trojan Source", CVE-2021-42574).
 """
 
+import unicodedata
+
 _JOINERS = frozenset("\u200c\u200d")
 _REPLACEMENT = "\ufffd"
 LONGEST = 160
@@ -11,9 +13,9 @@ LONGEST = 160
 
 
 def printable(text: str) -> str:
-    """The text with any white space as a space, and U+FFFD for every other character that has no shape of its own.
+    """The text with line ends and tabs as a space, and U+FFFD for every other character that has no shape of its own.
 
-    The joiners of Persian, Indic scripts and emoji stay.
+    Spaces of every width stay, and the joiners of Persian, Indic scripts and emoji.
     """
     if text.isprintable():
         return text
@@ -21,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def _shown(mark: str) -> str:
-    if mark.isprintable() or mark in _JOINERS:
+    if mark.isprintable() or mark in _JOINERS or unicodedata.category(mark) == "Zs":
         return mark
     return " " if mark.isspace() else _REPLACEMENT
 

@@ -55,8 +55,8 @@ def _difference_table(results: Results) -> Iterator[Table]:
 
 
 def _difference(comparison: Comparison, metric: str) -> Cell:
-    found, better = comparison.differences.get(metric), comparison.better(metric)
-    tone, digits = {True: "up", False: "down", None: "quiet"}[better], words.digits(metric)
+    found, digits = comparison.differences.get(metric), words.digits(metric)
+    tone = words.tone(metric, comparison.better(metric))
     return Cell(figures.signed(found.mean if found else None, digits), figures.span(found, digits, sign=True), tone)
 
 

@@ -11,7 +11,9 @@ from retrieval.report.plots import Figure
 
 @dataclass(frozen=True)
 class Cell:
-    """`small` is a second, lesser line (an interval); `tone` is "", "good", "bad", "quiet", or "up" and "down" of differences."""
+    """`small` is a second, lesser line (an interval); `tone` is "", "good", "bad", "quiet", or of a difference "up" or "down", with
+    "good" or "bad" after it where it is either.
+    """
 
     text: str
     small: str = ""

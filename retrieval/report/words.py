@@ -49,6 +49,23 @@ def cutoff(metric: str) -> str:
     return metric.partition("@")[2]
 
 
+_LOWER_IS_BETTER = ("calibration_kl", "calibration_js", "gini")
+_NEITHER = ("head_share", "torso_share", "tail_share", "union_size", "union_recall")
+
+
+def tone(metric: str, better: bool | None) -> str:
+    """How a sure difference of a metric is marked: an arrow for its direction, and whether that is good, where it is either.
+
+    better: whether the value is surely higher (True), lower, or neither.
+    """
+    if better is None:
+        return "quiet"
+    arrow = "up" if better else "down"
+    if family(metric) in _NEITHER:
+        return arrow
+    return f"{arrow} {'good' if better is not (family(metric) in _LOWER_IS_BETTER) else 'bad'}"
+
+
 def family(metric: str) -> str:
     """The metric without its list length: "recall" of "recall@50"."""
     return metric.partition("@")[0]

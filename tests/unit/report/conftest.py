@@ -4,6 +4,8 @@ import pytest
 
 from retrieval.evaluation.bootstrap import Interval
 from retrieval.evaluation.comparison import Comparison, Difference
+from retrieval.evaluation.contribution import InterestShare
+from retrieval.evaluation.slices import Slice
 from retrieval.report.content import (
     CategoryNeighbours,
     DataSummary,
@@ -37,7 +39,20 @@ def _around(mean: float, half: float = 0.01) -> Interval:
 def _system(name: str, role: str, recall: float) -> System:
     metrics = {f"{family}@{n}": _around(recall * n / 50) for family in ("recall", "ndcg") for n in (10, 50)}
     metrics |= {"diversity@50": _around(0.6), "novelty@50": _around(11.5)}
-    return System(name=name, role=role, metrics=metrics, overall={"coverage@50": _around(0.4), "gini@50": Interval(mean=None)})
+    parts = [("users", "user age", name), ("users", "user age", "known"), ("targets", "target category", name)]
+    slices = tuple(
+        Slice(about=about, dimension=dimension, value=value, users=9, few=value == name, metrics={"recall@50": _around(recall)})
+        for about, dimension, value in parts
+    )
+    shares = [InterestShare(interest=k, n=50, places=10, hits=k, share_of_places=0.5, share_of_hits=k / 1.0) for k in (0, 1)]
+    return System(
+        name=name,
+        role=role,
+        metrics=metrics,
+        slices=slices,
+        interests=tuple(shares),
+        overall={"coverage@50": _around(0.4), "gini@50": Interval(mean=None)},
+    )
 
 
 def build_user(text: str) -> ExplainedUser:

@@ -221,7 +221,7 @@ def test_the_test_would_hear_a_script_an_error_and_a_request(chromium: Browser, 
 def test_every_plot_is_drawn_in_the_colours_of_the_scheme(chromium: Browser, report_file: Path) -> None:
     page = opened(chromium, report_file)
     count = "Array.from(document.querySelectorAll('.plot')).filter((one) => one.querySelectorAll('.trace').length).length"
-    assert page.value(count) == 8
+    assert page.value(count) == 10
     ink = "getComputedStyle(document.querySelector('#recall-plot .xtick text')).fill"
     light = page.value(ink)
     page.look(dark=True)

@@ -10,31 +10,29 @@ from retrieval.report import charts, interest_charts, plots
 from retrieval.report.content import FrontierPoint, ItemMap, MapPoint, ReportContent, System, TrainingCurve, TrainingPoint
 
 
-def _plain(value: object) -> object:
-    """The figure with a real colour in place of the names of the page's variables."""
-    text = json.dumps(value)
-    return json.loads(
-        text.replace('"--', '"#0')
-        .replace("#0series-", "#00000")
-        .replace("#0rule", "#000000")
-        .replace("#0text", "#000000")
-        .replace("#0back", "#000000")
-    )
-
-
 def test_plotly_accepts_every_figure(content: ReportContent) -> None:
     systems = content.results.systems
     made = [
         charts.dots(systems, "recall@50"),
         charts.over_cutoffs(systems, "recall", (10, 50)),
         charts.frontier(content.frontier, "diversity@50", "recall@50"),
+        charts.slices(systems, "users"),
+        charts.slices(systems, "targets"),
         charts.index_candidates(content.index),
         interest_charts.training(content.training),
         interest_charts.health_over_training(content.training),
         interest_charts.item_map(content.interests.item_map),
     ]
     assert all(figure is not None for figure in made)
-    assert [len(go.Figure(_plain(figure)).data) for figure in made] == [2, 2, 2, 1, 2, 2, 4]
+    assert [len(go.Figure(plots.painted(figure)).data) for figure in made] == [2, 2, 2, 2, 2, 1, 2, 2, 4]
+
+
+def test_a_painted_figure_has_the_colours_of_its_scheme(content: ReportContent) -> None:
+    figure = charts.frontier(content.frontier, "diversity@50", "recall@50")
+    light, dark = (plots.painted(figure, dark=dark)["data"][0]["line"]["color"] for dark in (False, True))
+    assert (light, dark) == (plots.scheme(dark=False)["series-0"], plots.scheme(dark=True)["series-0"])
+    assert light != dark
+    assert figure["data"][0]["line"]["color"] == "--series-0"
 
 
 def test_error_bars_end_at_the_interval() -> None:
@@ -112,3 +110,13 @@ def test_a_map_of_many_categories_names_the_largest_and_gathers_the_rest() -> No
     assert len(drawn["data"][-1]["x"]) == 4
     assert len({(trace["marker"]["symbol"], trace["marker"]["color"]) for trace in drawn["data"]}) == 7
     assert interest_charts.item_map(ItemMap()) is None
+
+
+def test_slices_of_a_system_that_lacks_one_leave_a_gap(content: ReportContent) -> None:
+    main, other = content.results.systems
+    drawn = charts.slices([main, other.model_copy(update={"slices": other.slices[:1]})], "users")
+    assert [trace["name"] for trace in drawn["data"]] == ["base plain", "plain"]
+    assert drawn["data"][0]["x"] == [None, None]
+    assert drawn["data"][1]["x"] == [0.3, 0.3]
+    assert charts.slices([System(name="a")], "users") is None
+    assert charts.slices([], "users") is None

@@ -115,7 +115,7 @@ def test_a_very_long_title_is_cut_and_joiners_stay() -> None:
 def test_evil_names_stay_names_in_the_charts(evil_content: ReportContent) -> None:
     text = without_plotly(render_html(report_page(evil_content)))
     found = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, flags=re.DOTALL)
-    assert len(found) == 8
+    assert len(found) == 10
     for figure in found:
         assert not re.search("[<>&\u2028\u2029]", figure)
         assert json.loads(figure)["data"]
@@ -128,7 +128,7 @@ def test_evil_names_stay_names_in_the_charts(evil_content: ReportContent) -> Non
 def test_every_plot_has_a_label_and_a_table_in_its_section(content: ReportContent) -> None:
     text = without_plotly(render_html(report_page(content)))
     parts = [part for part in re.findall(r"<section.*?</section>", text, flags=re.DOTALL) if 'class="plot"' in part]
-    assert len(parts) == 7
+    assert len(parts) == 8
     for part in parts:
         assert "<table>" in part
         assert re.search(r'class="plot"[^>]*aria-label="[^"]+"', part)

@@ -1,0 +1,238 @@
+"""compare: runs on the same users, figure by figure, slice by slice, user by user and list by list."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from retrieval.core.artifacts import replace_text
+from retrieval.core.seeds import derive_seed
+from retrieval.data.catalog import Catalog
+from retrieval.evaluation.certainty import holm
+from retrieval.evaluation.comparison import Comparison, Difference, SliceComparison, compare, compare_slices
+from retrieval.evaluation.measurements import Measurements, common_users
+from retrieval.evaluation.tables import batches
+from retrieval.report.compare_page import compare_page
+from retrieval.report.compared import CompareContent, ComparedSystem, MovedUser, Pair, SettingDifference, SideBySide, SideItem, SliceRow
+from retrieval.report.page import render_html
+from retrieval.report.terminal import render_terminal
+from retrieval.stages.compared_runs import Run, open_runs
+from retrieval.stages.report import moment_now
+
+_COMMON_USERS = 10_000
+_TERMINAL = ("metrics", "settings", "slices", "users")
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A run with its measurements in memory."""
+
+    run: Run
+    measured: Measurements
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+
+def compare_runs(handles: Sequence[str], workspace: Path, users: int = 5, top: int = 10) -> CompareContent:
+    """Everything that can be said of some runs; `users` who gained and lost most, the first `top` items of their lists.
+
+    Raises:
+        UsageError: a handle names no run, or the runs were measured on different users.
+        DataContractError: they have no metric in common. IntegrityError: an artifact is gone or damaged.
+    """
+    sides = [_Side(run, run.measurements) for run in open_runs(handles, workspace)]
+    settings = sides[0].measured.summary.settings
+    comparisons = _corrected([compare(other.measured, sides[0].measured) for other in sides[1:]], settings.primary)
+    return CompareContent(
+        title=" and ".join(side.name for side in sides) if len(sides) == 2 else ", ".join(side.name for side in sides),
+        created=moment_now(),
+        primary=settings.primary,
+        confidence=settings.confidence,
+        users=len(sides[0].measured.per_user),
+        systems=tuple(_system(side) for side in sides),
+        pairs=tuple(_pair(sides[0], other, found, users, top) for other, found in zip(sides[1:], comparisons, strict=True)),
+        settings=tuple(_settings([side.run for side in sides])),
+        slices=tuple(_slices(sides)),
+    )
+
+
+def comparison_text(content: CompareContent) -> str:
+    """The comparison for a terminal."""
+    return render_terminal(compare_page(content), _TERMINAL)
+
+
+def write_comparison(content: CompareContent, path: Path) -> None:
+    """The comparison as one HTML page, whole or not at all. Raises ResourceError when it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, render_html(compare_page(content)))
+
+
+def _system(side: _Side) -> ComparedSystem:
+    summary, artifact = side.measured.summary, side.run.artifact
+    return ComparedSystem(name=side.name, artifact=f"{artifact.kind}/{artifact.id}", metrics=summary.metrics, overall=summary.overall)
+
+
+def _corrected(comparisons: list[Comparison], primary: str) -> list[Comparison]:
+    """Several runs beside the first are several tests: p values are corrected over all of them, the deciding metric's by itself."""
+    if len(comparisons) == 1:
+        return comparisons
+    tests = {(place, name): found.p for place, one in enumerate(comparisons) for name, found in one.differences.items()}
+    adjusted: dict[tuple[int, str], float | None] = {}
+    for deciding in (True, False):
+        family = {f"{place} {name}": p for (place, name), p in tests.items() if (name == primary) is deciding}
+        corrected = holm(family, "")
+        adjusted |= {key: corrected[f"{key[0]} {key[1]}"] for key in tests if (key[1] == primary) is deciding}
+    return [
+        one.model_copy(
+            update={
+                "differences": {
+                    name: found.model_copy(update={"adjusted": adjusted[place, name]}) for name, found in one.differences.items()
+                }
+            }
+        )
+        for place, one in enumerate(comparisons)
+    ]
+
+
+def _settings(runs: Sequence[Run]) -> Iterator[SettingDifference]:
+    """Settings that at least two runs do not share, in the order of the pipeline."""
+    found = [run.settings() for run in runs]
+    for name in dict.fromkeys(name for one in found for name in one):
+        values = tuple(_text(one.get(name)) for one in found)
+        if len(set(values)) > 1:
+            yield SettingDifference(name=name, values=values)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _slices(sides: Sequence[_Side]) -> Iterator[SliceRow]:
+    """Every slice that all runs have, with the winner of all pairs."""
+    pairs = {
+        (one, other): {(found.dimension, found.value): found for found in compare_slices(sides[other].measured, sides[one].measured)}
+        for one, other in combinations(range(len(sides)), 2)
+    }
+    for (dimension, value), found in pairs[0, 1].items():
+        each = {pair: of.get((dimension, value)) for pair, of in pairs.items()}
+        metric = _deciding(found, sides[0].measured.summary.settings.primary)
+        means = {side.name: interval for side in sides if (interval := _slice_mean(side, dimension, value, metric)) is not None}
+        first = {sides[other].name: one.differences[metric] for (against, other), one in each.items() if against == 0 and one is not None}
+        row = SliceRow(dimension=dimension, value=value, users=found.users, few=found.few, metric=metric, means=means, differences=first)
+        yield row.model_copy(update={"winner": _winner(sides, each, metric)})
+
+
+def _deciding(found: SliceComparison, primary: str) -> str:
+    return primary if primary in found.differences else next(iter(found.differences))
+
+
+def _slice_mean(side: _Side, dimension: str, value: str, metric: str) -> Any:
+    return next((one.metrics.get(metric) for one in side.measured.summary.slices if (one.dimension, one.value) == (dimension, value)), None)
+
+
+def _winner(sides: Sequence[_Side], found: Mapping[tuple[int, int], SliceComparison | None], metric: str) -> str | None:
+    """The run that is surely better than each of the others."""
+    confidence = sides[0].measured.summary.settings.confidence
+    beaten: dict[int, int] = {}
+    for (one, other), comparison in found.items():
+        difference = None if comparison is None else comparison.differences.get(metric)
+        if difference is not None and (sure := _sign(difference, confidence)):
+            best = other if sure > 0 else one
+            beaten[best] = beaten.get(best, 0) + 1
+    return next((sides[place].name for place, count in beaten.items() if count == len(sides) - 1), None)
+
+
+def _sign(difference: Difference, confidence: float) -> int:
+    """1 or -1 where a difference is sure."""
+    better = Comparison(users=0, differences={"": difference}, confidence=confidence).better("")
+    return 0 if better is None else 1 if better else -1
+
+
+def _pair(first: _Side, other: _Side, comparison: Comparison, users: int, top: int) -> Pair:
+    primary = first.measured.summary.settings.primary
+    values = common_users(first.measured.per_user.select("user_id", primary), other.measured.per_user.select("user_id", primary))
+    changes = values.drop_nulls().with_columns(change=pl.col(f"{primary}_second") - pl.col(primary)).sort("change", "user_id")
+    moved = [MovedUser(user=user, first=one, other=two) for user, one, two, _ in changes.tail(users)[::-1].rows() if two > one]
+    lost = [MovedUser(user=user, first=one, other=two) for user, one, two, _ in changes.head(users).rows() if two < one]
+    gained_count, lost_count = int((changes["change"] > 0).sum()), int((changes["change"] < 0).sum())
+    sample = _sample(values["user_id"], first.measured.summary.settings.seed)
+    n = first.measured.summary.settings.primary_cutoff
+    return Pair(
+        name=other.name,
+        comparison=comparison,
+        gained=gained_count,
+        lost=lost_count,
+        same=len(changes) - gained_count - lost_count,
+        common=_common(_listed(first.run, sample, n), _listed(other.run, sample, n)),
+        common_users=len(sample),
+        most_gained=tuple(moved),
+        most_lost=tuple(lost),
+        lists=tuple(_side_by_side(first.run, other.run, [*moved, *lost], n, top)),
+    )
+
+
+def _sample(users: pl.Series, seed: int) -> pl.Series:
+    if len(users) <= _COMMON_USERS:
+        return users
+    chosen = np.random.default_rng(derive_seed(seed, "compare")).choice(len(users), _COMMON_USERS, replace=False)
+    return users.gather(np.sort(chosen))
+
+
+def _listed(run: Run, users: pl.Series, n: int) -> pl.DataFrame:
+    """user_id, item_id, rank: the first n items of some users, files read a part at a time."""
+    wanted = pl.DataFrame({"user_id": users})
+    found = batches(run.candidates.files("part-"), ("user_id", "item_id", "rank"))
+    return pl.concat(part.filter(pl.col("rank") <= n).join(wanted, on="user_id", how="semi") for part in found)
+
+
+def _common(first: pl.DataFrame, other: pl.DataFrame) -> float | None:
+    """Items in both lists of a user over the longer list, mean over users with a list."""
+    both = first.join(other, on=["user_id", "item_id"], how="inner").group_by("user_id").len("shared")
+    lengths = pl.concat([one.group_by("user_id").len() for one in (first, other)]).group_by("user_id").agg(pl.col("len").max())
+    shares = lengths.join(both, on="user_id", how="left").select(pl.col("shared").fill_null(0) / pl.col("len")).to_series()
+    return float(shares.to_numpy().mean()) if len(shares) else None
+
+
+def _side_by_side(first: Run, other: Run, moved: Sequence[MovedUser], n: int, top: int) -> Iterator[SideBySide]:
+    users = pl.Series("user_id", [user.user for user in moved])
+    if not moved:
+        return
+    truth = (
+        pl.read_parquet(first.dataset.file("truth.parquet"))
+        .filter(pl.col("split") == "test")
+        .join(pl.DataFrame([users]), on="user_id", how="semi")
+    )
+    items = Catalog.load(first.dataset.file("items.parquet")).frame.select("item_id", "title", category=pl.col("categories").list.first())
+    lists = [
+        _listed(run, users, max(n, top)).sort("user_id", "rank").join(items, on="item_id", how="left", maintain_order="left")
+        for run in (first, other)
+    ]
+    for user in moved:
+        targets = set(truth.filter(pl.col("user_id") == user.user)["item_id"])
+        own = [one.filter(pl.col("user_id") == user.user) for one in lists]
+        places = [dict(zip(one["item_id"], one["rank"], strict=True)) for one in own]
+        shown = [tuple(_items(_shown(one, targets, top), targets, elsewhere)) for one, elsewhere in zip(own, reversed(places), strict=True)]
+        yield SideBySide(moved=user, targets=len(targets), first=shown[0], other=shown[1])
+
+
+def _shown(frame: pl.DataFrame, targets: set[Any], top: int) -> pl.DataFrame:
+    hidden = pl.Series(sorted(targets), dtype=frame["item_id"].dtype).implode()
+    return frame.filter((pl.col("rank") <= top) | pl.col("item_id").is_in(hidden))
+
+
+def _items(frame: pl.DataFrame, targets: set[Any], elsewhere: Mapping[Any, int]) -> Iterator[SideItem]:
+    for item_id, rank, title, category in frame.select("item_id", "rank", "title", "category").iter_rows():
+        yield SideItem(
+            item_id=item_id,
+            title=title or str(item_id),
+            category=category,
+            rank=rank,
+            hit=item_id in targets,
+            elsewhere=elsewhere.get(item_id),
+        )
