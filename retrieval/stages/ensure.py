@@ -17,6 +17,7 @@ FORMATS = {
     "vectors": 1,
     "export": 1,
     "index": 2,
+    "rescorer": 1,
     "calibration": 1,
     "candidates": 1,
     "measurements": 2,

@@ -1,6 +1,7 @@
 """The pipeline of one recipe: each stage asks for the one before it, and does nothing that is done already."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from retrieval.data.settings import DataSettings
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.models.settings import CountedSettings, ImportedSettings, NeighbourSettings
 from retrieval.recall.probabilities import Method, ScoreProbabilities
-from retrieval.stages import build_index, calibrate, check_leaks, embed, evaluate, prepare, recall, train
+from retrieval.stages import build_index, calibrate, check_leaks, embed, evaluate, prepare, recall, rescore, train
 from retrieval.stages.audience import Scope, everyone, held_out
 from retrieval.stages.crew import crew
 from retrieval.stages.encode import EncodedHistories
@@ -118,15 +119,27 @@ class Pipeline:
 
     def serving(self, index: Artifact, probabilities: ScoreProbabilities | None = None) -> recall.Serving:
         """What lists from an index are made with."""
+        rescorer = self.rescorer(index)
+        order = rescore.PoolRescorer(rescorer, self.recipe, self.vectors) if rescorer else None
+        return replace(self._recalling(index), probabilities=probabilities, rescorer=order)
+
+    def _recalling(self, index: Artifact) -> recall.Serving:
         neighbours = open_neighbours(self.model_artifact, self.dataset) if isinstance(self.recipe.model, NeighbourSettings) else None
-        return recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index, probabilities, neighbours)
+        return recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index, neighbours=neighbours)
+
+    def rescorer(self, index: Artifact) -> Artifact | None:
+        """What re-scores candidates from an index; None where recall's order stays."""
+        if self.recipe.rescore.name == "none":
+            return None
+        settings, inputs = rescore.settings_of(self.recipe), self._searched(index)
+        return self._ensure("rescore", "rescorer", settings, inputs, partial(self._write_rescorer, index))
 
     def calibration(self, index: Artifact) -> Artifact | None:
         """What turns the scores of lists from an index into probabilities; None where scores stay as they are."""
         method = self.recipe.recall.scores
         if method == "raw":
             return None
-        inputs, write = self._searched(index), partial(self._write_calibration, index, method)
+        inputs, write = self._ordered(index), partial(self._write_calibration, index, method)
         return self._ensure("calibrate", "calibration", calibrate.calibration_identity(self.recipe), inputs, write)
 
     def probabilities(self, index: Artifact) -> ScoreProbabilities | None:
@@ -136,7 +149,11 @@ class Pipeline:
 
     def _candidate_inputs(self, index: Artifact) -> dict[str, str]:
         calibration = self.calibration(index)
-        return {**self._searched(index), **({"calibration": calibration.id} if calibration else {})}
+        return {**self._ordered(index), **({"calibration": calibration.id} if calibration else {})}
+
+    def _ordered(self, index: Artifact) -> dict[str, str]:
+        rescorer = self.rescorer(index)
+        return {**self._searched(index), **({"rescorer": rescorer.id} if rescorer else {})}
 
     def _searched(self, index: Artifact) -> dict[str, str]:
         return {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id, "index": index.id}
@@ -217,6 +234,9 @@ class Pipeline:
         users = settings.choose.users if settings.choose.target_recall else _INDEX_USERS
         blocked = never_given(self.recipe, self.dataset, self.vectors)
         build_index.write_index(settings, self.vectors, self.some_users(users), blocked, staged)
+
+    def _write_rescorer(self, index: Artifact, staged: StagedArtifact) -> None:
+        rescore.write_rescorer(self._recalling(index), staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
         recall.write_candidates(self.serving(index, self.probabilities(index)), scope, staged)

@@ -27,6 +27,7 @@ from retrieval.models.settings import (
 from retrieval.recall.settings import BuilderName, RecallSettings
 from retrieval.report.settings import ReportSettings
 from retrieval.stages.nightly.settings import NightlySettings
+from retrieval.training.rescoring.settings import RescoreSettings
 from retrieval.training.settings import TrainSettings
 
 GENERATED = "generated/"
@@ -55,6 +56,7 @@ class Recipe(Settings):
     train: TrainSettings = TrainSettings()
     index: IndexSettings = IndexSettings()
     recall: RecallSettings = RecallSettings()
+    rescore: RescoreSettings = RescoreSettings()
     evaluate: EvaluationSettings = EvaluationSettings()
     report: ReportSettings = ReportSettings()
     nightly: NightlySettings = NightlySettings()
@@ -71,6 +73,8 @@ class Recipe(Settings):
             raise ValueError(f"unknown list builder '{name}' in evaluate.frontier_builders{did_you_mean(name, get_args(BuilderName))}")
         if self.evaluate.depth > self.recall.n:
             raise ValueError(f"evaluate.cutoffs reach {self.evaluate.depth}, lists hold recall.n = {self.recall.n}")
+        if self.rescore.name != "none" and not isinstance(self.model, EncoderSettings):
+            raise ValueError(f"rescore.name = '{self.rescore.name}' needs a model that is trained here, not {self.model.name}")
         if self.train.examples.name == "session-parallel" and not isinstance(self.model, (Gru4RecSettings, CountedSettings)):
             raise ValueError(f"train.examples.name = 'session-parallel' needs an encoder with a state: gru4rec, not {self.model.name}")
         _require_fields(self.model, self.data)
@@ -114,7 +118,11 @@ def baseline_recipes(recipe: Recipe) -> dict[str, Recipe]:
 
 def _baseline(recipe: Recipe, name: str) -> Recipe | None:
     model = _baseline_model(recipe, name)
-    return None if model is None else recipe.model_copy(update={"model": model, "name": name, "train": _trainable(recipe, model)})
+    if model is None:
+        return None
+    # Baselines show what recall alone gives.
+    changed = {"model": model, "name": name, "train": _trainable(recipe, model), "rescore": RescoreSettings()}
+    return recipe.model_copy(update=changed)
 
 
 def _trainable(recipe: Recipe, model: Any) -> TrainSettings:

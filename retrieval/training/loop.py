@@ -2,9 +2,10 @@
 
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,29 +15,55 @@ from retrieval.core.logging import get_logger
 from retrieval.core.progress import Progress, progress
 from retrieval.core.seeds import derive_seed
 from retrieval.core.signals import Received, deferred_signals
+from retrieval.models.rescoring.model import RescoringModel
 from retrieval.models.retrieval_model import RetrievalModel
+from retrieval.training.carried import CarriedStates
 from retrieval.training.checkpoints import Checkpoints, TensorGroups, TrainingState
 from retrieval.training.distributed import ALONE, World
-from retrieval.training.examples import AbstractExamples
-from retrieval.training.objective import Objective
 from retrieval.training.optimizer import Optimizer, has_row_wise_table
 from retrieval.training.settings import TrainSettings
 from retrieval.training.sharded_rows import ShardedRows, Stored, stored
 from retrieval.training.tensor_files import send_rows
 
-Validate = Callable[[RetrievalModel], dict[str, float]]
+Trainable = RetrievalModel | RescoringModel
 log = get_logger("train")
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """What a step learns from, a function of its number."""
+
+    @property
+    def most_processes(self) -> int:
+        """How many can share a step so that each has a part of it."""
+
+    @property
+    def least_history(self) -> int | None:
+        """What the objective is told of the examples."""
+
+    def batch(self, step: int) -> Any:
+        """What the objective takes."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """From a batch to the loss."""
+
+    carried: CarriedStates
+
+    def parts(self, windows: Any, step: int, /, *, least_history: int | None, count: int) -> Iterator[Tensor]:
+        """The loss of a step as summands, each with a graph of its own."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
     """Everything training is a function of."""
 
-    model: RetrievalModel
-    examples: AbstractExamples
+    model: Trainable
+    examples: Examples
     objective: Objective
     settings: TrainSettings
-    validate: Validate
+    validate: Callable[[Any], dict[str, float]]
     """Metrics of the model on held-out users; the first one decides."""
     checkpoints: Checkpoints
     seed: int

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retrieval.models.item_tower import Lookups, RowGradients
+from retrieval.models.rescoring.model import RescoringModel
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.training.distributed import ALONE, World
 from retrieval.training.settings import OptimizerSettings, TrainSettings
@@ -31,7 +32,9 @@ class Optimizer:
     there is no gradient, no norm and no sweep of the table's shape.
     """
 
-    def __init__(self, model: RetrievalModel, settings: OptimizerSettings, *, row_wise: bool, world: World = ALONE) -> None:
+    def __init__(
+        self, model: RetrievalModel | RescoringModel, settings: OptimizerSettings, *, row_wise: bool, world: World = ALONE
+    ) -> None:
         self._world, self._items = world, model.items
         self._table = (
             RowWiseAdam(model.items.embedding.weight, model.items.read_row_wise(), settings, model.items.held) if row_wise else None

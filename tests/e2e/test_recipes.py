@@ -31,10 +31,13 @@ def test_the_recipe_runs(path: Path, retrieval, data_folder: Path, tmp_path: Pat
     popular = path.stem == "popular"
     values = ([] if popular else QUICK[:4]) + QUICK[4:]
     values += [*SMALL, 'evaluate.baselines=["popular", "k1"]'] if path.stem == "sample" else []
+    stages = {"dataset", "model", "vectors", "index", "candidates", "measurements", "report"}
+    if "rescored" in path.stem:
+        values, stages = [*values, "rescore.examples=200", "rescore.training.steps=4", "rescore.history=10"], {*stages, "rescorer"}
     done = retrieval("run", path, "--workspace", tmp_path, "--json", *with_set(values), RETRIEVAL_DATA=data_folder)
     assert done.code == 0, done.err
     found = done.json
-    assert set(found["artifacts"]) == {"dataset", "model", "vectors", "index", "candidates", "measurements", "report"}
+    assert set(found["artifacts"]) == stages
     assert 0 <= found["metrics"]["recall@50"]["low"] <= found["metrics"]["recall@50"]["mean"] <= found["metrics"]["recall@50"]["high"] <= 1
     assert all(stage["seconds"] >= 0 and stage["peak_memory_bytes"] > 0 for stage in found["stages"])
     assert Path(found["report"]).is_file()

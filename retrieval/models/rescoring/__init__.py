@@ -1,0 +1,1 @@
+"""Scores of recalled candidates that look at the candidate while they read the history: DIN and DIEN."""

@@ -1,0 +1,186 @@
+"""rescore: positions of which the answers may be known, what is recalled for them -> a re-scorer of pools."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
+from retrieval.core.errors import DataContractError
+from retrieval.core.locks import exclusive, lock_of
+from retrieval.core.progress import progress
+from retrieval.core.resources import keep_freed_memory
+from retrieval.core.seeds import derive_seed
+from retrieval.data.dataset import Dataset
+from retrieval.data.splits import ranges
+from retrieval.index.pools import Pools
+from retrieval.models.rescoring.model import RescoringModel, build_rescorer
+from retrieval.stages.audience import Audience, Rows
+from retrieval.stages.build_index import load_vectors
+from retrieval.stages.item_filter import filter_identity
+from retrieval.stages.recall import Server, Serving
+from retrieval.stages.recipe import Recipe
+from retrieval.stages.user_vectors import EncodedUsers
+from retrieval.stages.warm_start import WEIGHTS
+from retrieval.training.checkpoints import Checkpoints
+from retrieval.training.loop import TrainingRun, train
+from retrieval.training.rescoring.objective import RescoreObjective, rescored, validate_rescoring
+from retrieval.training.rescoring.recalled import Recalled, RescoreExamples
+from retrieval.training.rescoring.settings import RescoreSettings
+from retrieval.training.tensor_files import TensorFile
+
+_MOST_WATCHED = 2_000
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """What a re-scorer is a function of, besides its inputs: its settings, and how candidates are recalled."""
+    searched = {"filter_seen": recipe.recall.filter_seen, "pool": recipe.recall.pool_size, "batch_users": recipe.recall.batch_users}
+    search = recipe.index.model_dump(include={"nprobe", "ef_search", "refine_factor", "over_fetch", "device"})
+    watched = recipe.evaluate.primary_cutoff
+    asked = {"rescore": recipe.rescore.model_dump(), "seed": recipe.seed, "watched at": watched}
+    return {**asked, "recall": searched, "search": search, "filter": filter_identity(recipe.recall.filter)}
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Places in users' histories: user rows, how many events are visible, and where the future that may be known ends; int64 [R] each."""
+
+    users: Rows
+    visible: Rows
+    until: Rows
+
+
+def write_rescorer(serving: Serving, staged: StagedArtifact) -> None:
+    """Recall candidates for positions and train on them; writes weights, curve and summary.
+
+    Every answer lies before the test part: among the training events, or among the validation targets of users whose
+    answers do not decide when to stop.
+
+    Raises:
+        DataContractError: there are no such positions, or nothing of what followed them is recalled.
+        ConflictError: another process trains the same.
+    """
+    keep_freed_memory()
+    recipe, kept = serving.recipe, Checkpoints(staged.scratch())
+    with exclusive(lock_of(staged.scratch()), f"re-scorer of {recipe.name}"):
+        run, about = rescoring_run(serving, kept)
+        state = train(run)
+        kept.give_best(staged.path(WEIGHTS))
+    write_json(staged.path("history.json"), state.curve)
+    best = next((point for point in state.curve if point["step"] == state.best_step), {})
+    staged.summary |= {"rescorer": recipe.rescore.name, **about, "best_step": state.best_step, "validation": best}
+
+
+def rescoring_run(serving: Serving, checkpoints: Checkpoints) -> tuple[TrainingRun, dict[str, int]]:
+    """Everything that the training is a function of, and how much it is trained and watched on. Raises as `write_rescorer`."""
+    recipe, dataset, server = serving.recipe, serving.dataset, Server(serving, at_the_cut=True)
+    settings, n, items = recipe.rescore, recipe.evaluate.primary_cutoff, torch.from_numpy(np.array(dataset.sequences.items))
+    watched, fitted = (recalled_at(server, each) for each in positions(dataset, settings, recipe.seed))
+    examples = RescoreExamples(fitted, settings.training.batch_size, settings.training.negatives, recipe.seed)
+    occurrences = examples.recalled.occurrences(items, settings.history, dataset.catalog.n_items)
+    model = _model(settings, serving.vectors, recipe.seed)
+    run = TrainingRun(
+        model=model,
+        examples=examples,
+        objective=RescoreObjective(model, items, occurrences, settings.blocks, settings.history, recipe.seed),
+        settings=settings.training.of_loop(),
+        validate=lambda each: validate_rescoring(each, items, watched, settings.history, n),
+        checkpoints=checkpoints,
+        seed=derive_seed(recipe.seed, "rescore"),
+    )
+    return run, {"positions": len(fitted.start), "answerable": len(examples.recalled.start), "watched": len(watched.start)}
+
+
+class PoolRescorer:
+    """Puts the pools of a batch into the order of a trained re-scorer."""
+
+    def __init__(self, artifact: Artifact, recipe: Recipe, vectors: Artifact) -> None:
+        self.model, self.length = _model(recipe.rescore, vectors, recipe.seed), recipe.rescore.history
+        TensorFile(artifact.file(WEIGHTS)).fill(self.model.state_dict())
+        self.model.eval()
+
+    def __call__(self, pools: Pools, encoded: EncodedUsers) -> Pools:
+        """The same candidates by (-f, row) with f for scores; strangers, whose pools are what is popular, keep theirs."""
+        known = np.flatnonzero(encoded.valid.any(axis=1))
+        rows, scores = pools.rows[known], standardised(pools.scores[known], pools.rows[known] >= 0)
+        arrays = (encoded.offsets[:-1][known], encoded.offsets[1:][known], rows, scores)
+        start, end, candidates, recalled = (torch.from_numpy(np.asarray(each)) for each in arrays)
+        found = rescored(self.model, torch.from_numpy(encoded.items), start, end, candidates, recalled, self.length).numpy()
+        order = np.lexsort((rows, -found), axis=1)
+        made = Pools(pools.rows.copy(), pools.scores.copy(), pools.interest.copy())
+        made.rows[known] = np.take_along_axis(rows, order, axis=1)
+        made.scores[known] = np.take_along_axis(found, order, axis=1)
+        made.interest[known] = np.take_along_axis(pools.interest[known], order, axis=1)
+        return made
+
+
+def positions(dataset: Dataset, settings: RescoreSettings, seed: int) -> tuple[Positions, Positions]:
+    """Where training is watched, and where it takes place.
+
+    Watched are validation users drawn by seed, at the cut. Trained on is any event with a history, drawn by seed, that is a training
+    event, or a validation target of the other validation users.
+
+    Raises:
+        DataContractError: there are none of either.
+    """
+    split, rng = dataset.split, np.random.default_rng(derive_seed(seed, "rescore positions"))
+    asked = np.flatnonzero((split.valid_end > split.valid_start) & (split.valid_start > 0))
+    drawn = rng.permutation(asked)
+    watched = np.sort(drawn[: min(_MOST_WATCHED, int(np.ceil(settings.watched * len(drawn))))])
+    begin, end = np.ones_like(split.train_end), split.train_end.copy()
+    if settings.positions == "validation":
+        begin, end = np.maximum(split.valid_start, 1), split.valid_end.copy()
+        end[watched] = 0
+    counts = np.maximum(end - begin, 0)
+    total = int(counts.sum())
+    if len(watched) == 0 or total == 0:
+        what = "no validation user has a history" if len(watched) == 0 else f"the {settings.positions} part has no events after others"
+        raise DataContractError(what, where="rescore", remedy="use more data, or other rescore.positions")
+    places = np.unique(rng.integers(0, total, settings.examples)) if total > settings.examples else np.arange(total)
+    ends = np.cumsum(counts)
+    users = np.searchsorted(ends, places, side="right")
+    visible = begin[users] + places - (ends - counts)[users]
+    until = np.minimum(visible + settings.horizon, end[users])
+    return Positions(watched, split.valid_start[watched], split.valid_end[watched]), Positions(users, visible, until)
+
+
+def recalled_at(server: Server, chosen: Positions) -> Recalled:
+    """The pools of positions, as recall would have made them there, and which of their candidates came true."""
+    dataset = server.serving.dataset
+    audience = Audience(chosen.users, chosen.visible, np.full(len(chosen.users), "rescore"), at_the_cut=True)
+    parts: list[tuple[NDArray[Any], ...]] = []
+    with progress("recalled positions", len(chosen.users)) as bar:
+        for _, pools in server.recalled(audience):
+            parts.append((pools.rows, standardised(pools.scores, pools.rows >= 0)))
+            bar.advance(len(pools.rows))
+    rows, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
+    positive, wanted = _came_true(dataset, chosen, rows)
+    begin = dataset.sequences.offsets[:-1][chosen.users]
+    arrays = (begin, begin + chosen.visible, rows, scores, positive, wanted)
+    return Recalled(*(torch.from_numpy(np.ascontiguousarray(each)) for each in arrays))
+
+
+def standardised(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Scores of every pool with mean 0 and variance 1 over its candidates, 0 where there is none."""
+    count = np.maximum(present.sum(axis=1, keepdims=True), 1)
+    values = np.where(present, scores, 0.0).astype(np.float64)
+    centred = np.where(present, values - values.sum(axis=1, keepdims=True) / count, 0.0)
+    spread = np.sqrt(np.square(centred).sum(axis=1, keepdims=True) / count)
+    scaled: NDArray[np.float32] = (centred / np.maximum(spread, 1e-6)).astype(np.float32)
+    return scaled
+
+
+def _model(settings: RescoreSettings, vectors: Artifact, seed: int) -> RescoringModel:
+    return build_rescorer(settings.name, torch.from_numpy(np.array(load_vectors(vectors))), settings.blocks, seed)
+
+
+def _came_true(dataset: Dataset, chosen: Positions, rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which candidates are among the events [visible, until) of the position's user, and how many distinct items those are."""
+    begin, n_items = dataset.sequences.offsets[:-1][chosen.users], dataset.catalog.n_items
+    events, owner = ranges(begin + chosen.visible, chosen.until - chosen.visible)
+    keys = np.unique(owner * n_items + dataset.sequences.items[events])
+    asked = np.arange(len(rows))[:, None] * n_items + rows
+    place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+    return (keys[place] == asked) & (rows >= 0), np.bincount(keys // n_items, minlength=len(rows))

@@ -1,0 +1,1 @@
+"""Training of re-scorers on recalled candidates, in the loop that all models are trained in."""

@@ -1,0 +1,161 @@
+"""Re-scoring in the pipeline: off by default, never trained on test targets, exact after a restart."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from retrieval.core.errors import UsageError
+from retrieval.data.dataset import Dataset
+from retrieval.data.sequences import SequenceDataset
+from retrieval.stages.audience import Audience, Scope
+from retrieval.stages.pipeline import Pipeline
+from retrieval.stages.recall import Server
+from retrieval.stages.recipe import parse_recipe
+from retrieval.stages.rescore import PoolRescorer, positions, rescoring_run, standardised
+from retrieval.stages.run import open_run
+from retrieval.training.checkpoints import Checkpoints
+from retrieval.training.loop import train
+from retrieval.training.rescoring.settings import RescoreSettings
+
+
+def recipe(protocol: str = "comirec", **changes: object):
+    values = {
+        "generate": {"users": 200, "items": 120, "days": 20, "seed": 4, "catalog": {"categories": 4, "subcategories": 2}},
+        "data": {
+            "name": "generated",
+            "interactions": {"path": "generated/interactions", "kind": ""},
+            "items": {"path": "generated/items.parquet", "categories": "categories"},
+        },
+        "split": {"protocol": protocol, "valid_seconds": 3 * 86_400, "test_seconds": 3 * 86_400},
+        "model": {"name": "comirec-sa", "dimension": 8, "interests": 2, "history": 12},
+        "train": {"steps": 20, "validate_every": 20, "examples": {"batch_size": 16}, "loss": {"negatives": 32}},
+        "recall": {"n": 20, "pool": 40},
+        "rescore": {"name": "din", "examples": 300, "history": 10, "training": {"steps": 6, "validate_every": 3, "batch_size": 8}},
+        "evaluate": {"resamples": 20, "cutoffs": [10, 20], "primary": "recall@20", "baselines": ["popular"]},
+        "machine": {"threads": 1},
+    }
+    return parse_recipe({**values, **changes}, "rescore.toml")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rescore")
+
+
+@pytest.fixture(scope="module")
+def pipeline(workspace: Path) -> Pipeline:
+    made = open_run(recipe(), workspace)
+    _ = made.measurements
+    return made
+
+
+def test_it_is_off_by_default(pipeline: Pipeline, workspace: Path) -> None:
+    plain = open_run(recipe(rescore={}), workspace)
+    assert RescoreSettings().name == "none"
+    assert "rescorer" not in plain.measurements.path.name
+    assert all(record.artifact.kind != "rescorer" for record in plain.stages.records)
+    assert all(base.recipe.rescore.name == "none" for base in pipeline.baselines().values())
+
+
+@pytest.mark.parametrize("name", ["din", "dien"])
+def test_lists_hold_the_recalled_in_the_order_of_the_re_scorer(pipeline: Pipeline, workspace: Path, name: str) -> None:
+    run = open_run(recipe(rescore={**pipeline.recipe.rescore.model_dump(), "name": name}), workspace)
+    artifact = run.rescorer(run.index)
+    assert artifact is not None
+    assert artifact.summary["rescorer"] == name
+    audience_pools = [pl.read_parquet(f"{each.candidates(Scope()).path}/pool-*.parquet") for each in (run, plain_of(workspace))]
+    rescored, plain = (frame.sort("user_id", "item_id") for frame in audience_pools)
+    assert rescored.select("user_id", "item_id").equals(plain.select("user_id", "item_id"))
+    assert rescored["interest"].equals(plain["interest"])
+    assert not rescored["score"].equals(plain["score"])
+    ordered = audience_pools[0].with_columns(fall=pl.col("score").diff().over("user_id").fill_null(0.0))
+    assert (ordered["fall"] <= 0).all()
+
+
+def plain_of(workspace: Path) -> Pipeline:
+    return open_run(recipe(rescore={}), workspace)
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+@pytest.mark.parametrize("protocol", ["comirec", "leave-last-out", "global-time"])
+def test_no_position_reaches_a_test_target(workspace: Path, protocol: str, where: str) -> None:
+    dataset = open_run(recipe(protocol), workspace).dataset
+    split, settings = dataset.split, RescoreSettings(name="din", positions=where, examples=500, horizon=5)
+    watched, fitted = positions(dataset, settings, 1)
+    for chosen in (watched, fitted):
+        hidden = (split.test_end > split.test_start)[chosen.users]
+        assert (chosen.until[hidden] <= split.test_start[chosen.users][hidden]).all()
+        assert (chosen.visible >= 1).all()
+        assert (chosen.visible < chosen.until).all()
+    allowed = split.train_end if where == "training" else split.valid_end
+    assert (fitted.until <= allowed[fitted.users]).all()
+    if where == "validation":
+        assert not set(fitted.users) & set(watched.users)
+        assert (fitted.visible >= split.valid_start[fitted.users]).all()
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_other_test_targets_give_the_same_re_scorer_bit_for_bit(pipeline: Pipeline, tmp_path: Path, where: str) -> None:
+    settings = pipeline.recipe.rescore.model_copy(update={"positions": where})
+    weights = []
+    for number, dataset in enumerate((pipeline.dataset, with_other_test_targets(pipeline.dataset))):
+        serving = replace(
+            pipeline._recalling(pipeline.index), dataset=dataset, recipe=pipeline.recipe.model_copy(update={"rescore": settings})
+        )
+        serving.users.dataset = dataset
+        run, _ = rescoring_run(serving, Checkpoints(tmp_path / str(number)))
+        train(run)
+        weights.append(run.model.state_dict())
+    pipeline.users.dataset = pipeline.dataset
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def with_other_test_targets(dataset: Dataset) -> Dataset:
+    """The same where every test target is another item."""
+    sequences, split = dataset.sequences, dataset.split
+    items, offsets = np.array(sequences.items), sequences.offsets[:-1]
+    for user in split.users("test"):
+        hidden = slice(offsets[user] + split.test_start[user], offsets[user] + split.test_end[user])
+        items[hidden] = (items[hidden] + 17) % dataset.catalog.n_items
+    assert not np.array_equal(items, sequences.items)
+    return replace(dataset, sequences=SequenceDataset(sequences.offsets, items, sequences.times, sequences.weights))
+
+
+def test_training_that_was_stopped_goes_on_to_the_same_bits(pipeline: Pipeline, tmp_path: Path) -> None:
+    serving = pipeline._recalling(pipeline.index)
+    whole, _ = rescoring_run(serving, Checkpoints(tmp_path / "whole"))
+    train(whole)
+    for stop in (2, 4, None):
+        part, _ = rescoring_run(serving, Checkpoints(tmp_path / "parts"))
+        train(replace(part, stop_at_step=stop))
+    expected, found = whole.model.state_dict(), part.model.state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    artifact = pipeline.rescorer(pipeline.index)
+    assert artifact is not None
+    order = PoolRescorer(artifact, pipeline.recipe, pipeline.vectors)
+    assert all(torch.equal(order.model.state_dict()[name], expected[name]) for name in expected)
+
+
+def test_strangers_keep_what_is_popular(pipeline: Pipeline) -> None:
+    serving = pipeline.serving(pipeline.index)
+    server = Server(serving, at_the_cut=True)
+    audience = Audience(np.array([0, 1]), np.array([0, 5]), np.array(["test", "test"]), at_the_cut=True)
+    [(encoded, pools)] = list(server.recalled(audience))
+    assert serving.rescorer is not None
+    changed = serving.rescorer(pools, encoded)
+    assert np.array_equal(changed.rows[0], pools.rows[0])
+    assert set(changed.rows[1]) == set(pools.rows[1])
+
+
+def test_scores_are_standardised_over_what_is_there() -> None:
+    found = standardised(np.array([[1.0, 3.0, -np.inf], [2.0, 2.0, 2.0]], np.float32), np.array([[True, True, False], [True, True, True]]))
+    assert found.tolist() == [[-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_a_model_that_is_not_trained_here_cannot_be_re_scored() -> None:
+    with pytest.raises(UsageError, match="needs a model that is trained here, not popular"):
+        recipe(model={"name": "popular"})
