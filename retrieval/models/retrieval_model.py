@@ -151,7 +151,8 @@ class RetrievalModel(AbstractRetrievalModel):
     def _events(self, histories: Histories) -> Float[Tensor, "B L D"]:
         vectors = self.items(histories.items)
         if self.event_fields is not None:
-            vectors = vectors + self.event_fields(histories)
+            # In place: another tensor of this shape costs as much as the lookup.
+            vectors = self.event_fields(histories).add_(vectors)
         vectors = vectors * histories.valid[:, :, None]
         return dropout(vectors, self.settings.dropout, self.training)
 

@@ -215,6 +215,32 @@ class DataSummary(Settings):
     filtered: dict[str, int] = Field(default_factory=dict)
 
 
+class FieldDrift(Settings):
+    """A field of items, users or events (`side`): shares of events with an unknown value, and how far its values moved, 0 to 1."""
+
+    side: str
+    field: str
+    kind: str = ""
+    unknown_in_training: float | None = None
+    unknown_later: float | None = None
+    distance: float | None = None
+
+
+class GateMeans(Settings):
+    """What a tower's gate lets through of a field, on average, by slice of users."""
+
+    tower: str
+    field: str
+    means: dict[str, float] = Field(default_factory=dict)
+
+
+class FieldsSummary(Settings):
+    """Fields as prepared, and as the model weighs them."""
+
+    drift: tuple[FieldDrift, ...] = ()
+    gates: tuple[GateMeans, ...] = ()
+
+
 class KnowledgeSummary(Settings):
     """What the split lets a model know, by subject, how sequential the log is, and what the leak checker found.
 
@@ -259,6 +285,7 @@ class ReportContent(Settings):
     training: TrainingCurve = TrainingCurve()
     index: IndexQuality = IndexQuality()
     data: DataSummary = DataSummary()
+    fields: FieldsSummary = FieldsSummary()
     knowledge: KnowledgeSummary = KnowledgeSummary()
     run: RunRecord = RunRecord()
 

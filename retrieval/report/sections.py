@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from retrieval.report import interest_sections, knowledge, part_sections, result_sections, run_sections
+from retrieval.report import field_sections, interest_sections, knowledge, part_sections, result_sections, run_sections
 from retrieval.report.content import ReportContent
 from retrieval.report.tables import Section
 
@@ -17,6 +17,7 @@ SECTIONS: tuple[Callable[[ReportContent], Section], ...] = (
     interest_sections.users,
     run_sections.index,
     run_sections.data,
+    field_sections.fields,
     knowledge.knowledge,
     run_sections.training,
     run_sections.stages,

@@ -5,6 +5,7 @@ from typing import Any
 
 from retrieval.core.artifacts import MANIFEST, open_artifact
 from retrieval.core.errors import UsageError
+from retrieval.stages.gates import gates_of
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -20,4 +21,9 @@ def describe(path: Path) -> dict[str, Any]:
     manifest = artifact.manifest.model_dump()
     sizes = {name: f"{record['size']:,} bytes" for name, record in manifest.pop("files").items()}
     summary = manifest.pop("summary")
-    return {**manifest, **summary, "files": sizes, "verified": "every file has the sha256 of the manifest"}
+    gates = {f"gates of {row['tower']}: {row['field']}": _in_words(row["means"]) for row in gates_of(artifact)}
+    return {**manifest, **summary, **gates, "files": sizes, "verified": "every file has the sha256 of the manifest"}
+
+
+def _in_words(means: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in means.items())

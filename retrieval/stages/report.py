@@ -15,7 +15,10 @@ from retrieval.recall.settings import RecallSettings
 from retrieval.recall.writer import write_frame
 from retrieval.report.content import (
     DataSummary,
+    FieldDrift,
+    FieldsSummary,
     FrontierPoint,
+    GateMeans,
     HealthFigure,
     IndexCandidate,
     IndexQuality,
@@ -33,6 +36,7 @@ from retrieval.report.markdown import render_markdown
 from retrieval.report.page import render_html
 from retrieval.report.report_page import report_page, report_schema
 from retrieval.stages.explain import explain_sample
+from retrieval.stages.gates import gates_of
 from retrieval.stages.item_map import make_map, map_table
 
 if TYPE_CHECKING:
@@ -62,6 +66,7 @@ def report_content(pipeline: "Pipeline", measurements: Artifact, baselines: Mapp
         training=_training(pipeline),
         index=_index(pipeline.index),
         data=_data(pipeline),
+        fields=_fields(pipeline),
         knowledge=_knowledge(pipeline, measurements),
         run=_run(pipeline),
     )
@@ -229,6 +234,17 @@ def _data(pipeline: "Pipeline") -> DataSummary:
         events_of_a_user=summary["user_events"],
         quarantine=_quarantine(summary["quarantine"]),
     )
+
+
+def _fields(pipeline: "Pipeline") -> FieldsSummary:
+    declared = pipeline.dataset_artifact.summary.get("fields", {})
+    kept = ("kind", "unknown_in_training", "unknown_later", "distance")
+    drift = [
+        FieldDrift(side=side, field=name, **{key: found[key] for key in kept if key in found})
+        for side, fields in declared.items()
+        for name, found in fields.items()
+    ]
+    return FieldsSummary(drift=tuple(drift), gates=tuple(GateMeans(**row) for row in gates_of(pipeline.model_artifact)))
 
 
 def _knowledge(pipeline: "Pipeline", measurements: Artifact) -> KnowledgeSummary:

@@ -16,7 +16,7 @@ from retrieval.evaluation.tables import batches
 
 _DAY = 86_400
 _CHUNK = 1 << 16
-_LENGTHS = (1, 5, 10, 20, 50, 100, 200)
+_LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 _EVENTS = (2, 5, 10, 20)
 
 

@@ -24,6 +24,7 @@ from retrieval.models.fields.inputs import FieldInputs
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
 from retrieval.models.settings import CountedSettings, EncoderSettings, ImportedSettings, NeighbourSettings, PopularSettings
 from retrieval.models.table import build_model
+from retrieval.stages.gates import GATES, mean_gates
 from retrieval.stages.neighbours import count_neighbours
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.warm_start import ITEM_IDS, WEIGHTS, save_item_ids, start_from
@@ -97,6 +98,9 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
         count_neighbours(recipe, dataset).write(staged.path)
     save_item_ids(dataset.catalog, staged.path(ITEM_IDS))
     write_json(staged.path("history.json"), state.curve)
+    gates = mean_gates(model, dataset, recipe.seed)
+    if gates:
+        write_json(staged.path(GATES), gates)
     staged.summary |= {
         "model": recipe.model.name,
         "parameters": _parameters(model),

@@ -54,20 +54,21 @@ class UserFields(nn.Module):
         if histories.context is None:
             raise LookupError("a model that reads fields of users needs histories with their context")
         seen = seen_events(histories, every=every)
-        vectors = found.vectors.masked_fill(~self._kept(seen)[:, None, None], 0.0)
+        vectors = self._of_events(found.vectors, seen)
         distinct, places = _alike(histories.context, seen)
         if self.fields is not None:
             own = self.spread(self.fields(distinct))
-            vectors = vectors + functional.embedding(places, own).view_as(vectors)
+            vectors = functional.embedding(places, own).view_as(vectors).add_(vectors)
         if self.poso is not None and self.keys is not None:
             vectors = self.poso(vectors, found.valid, self.keys(distinct)[places])
         return Interests(vectors, found.valid, found.routing, found.log_weights)
 
-    def _kept(self, seen: Int[Tensor, " R"]) -> Tensor:
-        kept = seen > 0
-        if not (self.training and self.history_dropout):
-            return kept
-        return kept & (torch.rand(len(seen), device=seen.device) >= self.history_dropout)
+    def _of_events(self, vectors: Float[Tensor, "R K D"], seen: Int[Tensor, " R"]) -> Float[Tensor, "R K D"]:
+        """What events made, zero where there are none or where they are left out; what trains has some."""
+        if self.training and not self.history_dropout:
+            return vectors
+        left_out = torch.rand(len(seen), device=seen.device) < self.history_dropout if self.training else seen == 0
+        return vectors.masked_fill(left_out[:, None, None], 0.0)
 
 
 class KnownOfUsers(nn.Module):

@@ -6,12 +6,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import with_values
+from retrieval.evaluation.measurements import Measurements
+from retrieval.report.sections import sections
 from retrieval.stages.audience import Scope
+from retrieval.stages.gates import gates_of
+from retrieval.stages.inspect import describe
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
+from retrieval.stages.report import report_content
 from retrieval.stages.run import open_run
 
 GROUPS, ITEMS, USERS = 4, 40, 60
@@ -94,3 +100,65 @@ def test_without_fields_users_without_an_event_get_what_is_popular(tmp_path: Pat
     lists = pl.read_parquet(pipeline.candidates(Scope(who="all")).files("part-"))
     assert lists.filter(pl.col("user_id") >= NEW)["interest"].unique().to_list() == [-1]
     assert lists.filter(pl.col("user_id") < USERS)["interest"].min() == 0
+
+
+def test_gates_explain_themselves(tmp_path: Path) -> None:
+    fields = {"items": ["group", "price"], "users": ["taste"], "events": ["device"], "gate": {"name": "senet"}, "poso": {"form": "mlp"}}
+    pipeline = pipeline_on(tmp_path, fields, **{"train.steps": 8, "train.validate_every": 8, "data.keep_users_without_events": True})
+    rows = gates_of(pipeline.model_artifact)
+    assert [(row["tower"], row["field"]) for row in rows] == [
+        ("items", "id"),
+        ("items", "group"),
+        ("items", "price"),
+        ("events", "device"),
+        ("users", "taste"),
+        ("poso", "all parts"),
+    ]
+    for row in rows:
+        slices = ["everyone", "no event", "10 to 99"] if row["tower"] in ("users", "poso") else ["everyone", "10 to 99"]
+        assert list(row["means"]) == slices
+        assert all(0.0 < mean < 2.0 for mean in row["means"].values())
+    assert len({row["means"]["everyone"] for row in rows}) > 1, "gates have moved away from one"
+    shown = describe(pipeline.model_artifact.path)
+    assert shown["gates of events: device"].startswith("everyone ")
+    content = report_content(pipeline, pipeline.measurements, {})
+    (section,) = (each for each in sections(content) if each.name == "fields")
+    assert [table.caption for table in section.tables] == ["Fields, and how they drift", "Mean gates, by users' events"]
+    assert len(section.tables[0].rows) == 4
+
+
+def test_the_mean_gates_of_items_are_those_of_their_events(tmp_path: Path) -> None:
+    changes = {"train.steps": 8, "train.validate_every": 8}
+    pipeline = pipeline_on(tmp_path, {"items": ["group"], "gate": {"name": "gatenet"}}, **changes)
+    model, sequences = pipeline.model, pipeline.dataset.sequences
+    with torch.no_grad():
+        every = [torch.from_numpy(np.array(sequences.items)).long()]
+        parts = model.items.fields.parts(model.items.ids(every[0]), every[0])
+        expected = model.items.fields.sum.gate.weights(parts).mean(dim=(0, 2))
+    for row, mean in zip(gates_of(pipeline.model_artifact), expected.tolist(), strict=True):
+        assert row["means"]["everyone"] == pytest.approx(mean, abs=1e-4)
+
+
+def test_nothing_is_said_of_gates_where_nothing_is_gated(tmp_path: Path) -> None:
+    pipeline = pipeline_on(tmp_path, {"items": ["group"]}, **{"train.steps": 2, "train.validate_every": 2})
+    assert gates_of(pipeline.model_artifact) == []
+    assert not [name for name in describe(pipeline.model_artifact.path) if name.startswith("gates")]
+
+
+def test_cold_users_and_items_are_slices_beside_popularity(tmp_path: Path) -> None:
+    """Cut in time: who begins after the cut has no history, and what appears after it no event."""
+    changes = {
+        "split": {"protocol": "global-time", "valid_from": 9, "test_from": 10, "cold_items": True},
+        "train.steps": 4,
+        "train.validate_every": 4,
+        "evaluate.baselines": ["popular"],
+    }
+    pipeline = pipeline_on(tmp_path, {"items": ["group"], "users": ["taste"]}, **changes)
+    late = {"user_id": [NEW, NEW, NEW + 1, NEW + 1], "item_id": [NEW, 1, 2, 3], "timestamp": [10, 11, 8, 10], "device": ["tv"] * 4}
+    log = tmp_path / "log.parquet"
+    pl.concat([pl.read_parquet(log), pl.DataFrame(late)], how="vertical_relaxed").write_parquet(log)
+    wanted = {("history length", "below 1"), ("history length", "1"), ("target age", "new items")}
+    for system in (pipeline, pipeline.baselines()["popular"]):
+        found = {(each.dimension, each.value): each for each in Measurements.read(system.measurements.file).summary.slices}
+        assert wanted <= found.keys()
+        assert found["history length", "1"].users == 1
