@@ -130,7 +130,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove artifacts of nights that neither the last published versions nor the last two runs need.
+    """Remove artifacts of nights that neither the last published versions nor the last two nights need.
 
     Example: retrieval gc pipelines/sample.toml --dry-run
     """

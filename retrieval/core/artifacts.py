@@ -20,18 +20,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from retrieval import __version__
 from retrieval.core.errors import ConflictError, IntegrityError, ResourceError, UsageError
 from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.resources import as_resource_error, measured
+from retrieval.core.sealed import BrokenSealError, Sealed, read_sealed, sealed_text
 from retrieval.core.settings import Settings, fingerprint
 from retrieval.core.staging import staging_folder
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _STAGING = ".staging"
+_AGAIN = "delete the artifact's directory and run again"
 _LIBRARIES = ("torch", "numpy", "polars", "pyarrow", "faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "numba", "scikit-learn")
 
 
@@ -42,7 +42,7 @@ class FileRecord(Settings):
     size: int
 
 
-class Manifest(Settings):
+class Manifest(Sealed):
     """Everything needed to know what an artifact is, where it came from and whether it is intact."""
 
     schema_version: int
@@ -207,7 +207,7 @@ class Workspace:
                     peak_memory_bytes=usage.peak_memory_bytes,
                     status="complete",
                 )
-                write_text_durably(folder / MANIFEST, manifest.model_dump_json(indent=2))
+                write_manifest(folder, manifest)
                 _commit(folder, target or self._path(kind, artifact_id))
         except BaseException as error:
             resource_error = as_resource_error(error, self.root)
@@ -248,14 +248,29 @@ def open_artifact(path: Path) -> Artifact:
     Raises:
         IntegrityError: the manifest is missing, damaged, or of another schema.
     """
+    _require_schema(path)
     try:
-        manifest = Manifest.model_validate_json((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        return Artifact(path, read_sealed(Manifest, path / MANIFEST))
+    except BrokenSealError as error:
+        raise IntegrityError(
+            f"is damaged: sha256 {error.found[:12]}", where=path / MANIFEST, expected=error.expected[:12], remedy=_AGAIN
+        ) from None
+    except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
-        raise IntegrityError(f"manifest {reason}", where=path / MANIFEST, remedy="delete the directory and run again") from None
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise IntegrityError(f"schema version {manifest.schema_version}", where=path, expected=str(SCHEMA_VERSION))
-    return Artifact(path, manifest)
+        raise IntegrityError(f"manifest {reason}", where=path / MANIFEST, expected="the manifest that was written", remedy=_AGAIN) from None
+
+
+def _require_schema(path: Path) -> None:
+    """Told apart from damage: another version of this package wrote it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("schema_version")
+        if isinstance(found, int) and found != SCHEMA_VERSION:
+            raise IntegrityError(f"schema version {found}", where=path / MANIFEST, expected=str(SCHEMA_VERSION), remedy=_AGAIN)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write an artifact's manifest with its seal."""
+    write_text_durably(folder / MANIFEST, sealed_text(manifest))
 
 
 def sha256_of(path: Path) -> str:
@@ -309,14 +324,14 @@ def is_intact(path: Path, record: FileRecord) -> bool:
 
 def _verify(path: Path, record: FileRecord) -> None:
     if not path.is_file():
-        raise IntegrityError("is missing", where=path, remedy="delete the artifact's directory and run again")
+        raise IntegrityError("is missing", where=path, remedy=_AGAIN)
     found = sha256_of(path)
     if found != record.sha256:
         raise IntegrityError(
             f"is damaged: {path.stat().st_size} bytes with sha256 {found[:12]}",
             where=path,
             expected=f"{record.size} bytes with sha256 {record.sha256[:12]}",
-            remedy="delete the artifact's directory and run again",
+            remedy=_AGAIN,
         )
 
 
@@ -328,7 +343,7 @@ def _commit(staging: Path, target: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         if not (target / MANIFEST).is_file():
-            raise IntegrityError("manifest is missing", where=target, remedy="delete the directory and run again") from None
+            raise IntegrityError("manifest is missing", where=target, remedy=_AGAIN) from None
     sync_folder(target.parent)
 
 

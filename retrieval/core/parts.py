@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact, write_text_durably
 from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.resources import as_resource_error
-from retrieval.core.settings import Settings
+from retrieval.core.sealed import Sealed, read_sealed, sealed_text
 
 _RECORD = "part.json"
 
 
-class PartRecord(Settings):
+class PartRecord(Sealed):
     """The files of a finished part, and what its writer said about it."""
 
     files: dict[str, FileRecord]
@@ -78,8 +76,8 @@ def own_scratch(staged: StagedArtifact, what: str) -> Iterator[Path]:
 def _found(folder: Path) -> PartRecord | None:
     """The record of a part whose files are what it says; a damaged part is written again."""
     try:
-        record = PartRecord.model_validate_json((folder / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
+        record = read_sealed(PartRecord, folder / _RECORD)
+    except (OSError, ValueError):
         return None
     return record if all(is_intact(folder / name, file) for name, file in record.files.items()) else None
 
@@ -90,7 +88,7 @@ def _written(folder: Path, write: Callable[[StagedArtifact], None]) -> PartRecor
     part = StagedArtifact(folder)
     write(part)
     record = PartRecord(files=part.records(), summary=part.summary)
-    write_text_durably(folder / _RECORD, record.model_dump_json())
+    write_text_durably(folder / _RECORD, sealed_text(record))
     return record
 
 

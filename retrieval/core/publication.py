@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from retrieval.core.artifacts import MANIFEST, Artifact, open_artifact, replace_text, sha256_of, sync_folder, write_text_durably
 from retrieval.core.errors import ConflictError, IntegrityError, UsageError
 from retrieval.core.locks import exclusive, user_name
-from retrieval.core.settings import Settings, SettingsT
+from retrieval.core.sealed import BrokenSealError, Sealed, SealedT, read_sealed, sealed_text
+from retrieval.core.settings import Settings
 
 SCHEMA_VERSION = 1
 
@@ -32,7 +31,7 @@ class Reference(Settings):
     manifest_sha256: str
 
 
-class Version(Settings):
+class Version(Sealed):
     """What was published together; `about` says for which day, how it was judged, and what else is worth knowing of it."""
 
     schema_version: int = SCHEMA_VERSION
@@ -43,7 +42,7 @@ class Version(Settings):
     about: dict[str, Any]
 
 
-class Move(Settings):
+class Move(Sealed):
     """One move of the pointer; numbers of versions, 0 for none."""
 
     before: int
@@ -53,7 +52,7 @@ class Move(Settings):
     why: str
 
 
-class Pointer(Settings):
+class Pointer(Sealed):
     """Which version readers take."""
 
     schema_version: int = SCHEMA_VERSION
@@ -195,7 +194,7 @@ class Publication:
         number = max(self._numbers(), default=0) + 1
         version = Version(number=number, date=date, created=_now(), artifacts=references, about=dict(about))
         staged = self.folder / "versions" / f".{number:06d}.part"
-        write_text_durably(staged, version.model_dump_json(indent=2))
+        write_text_durably(staged, sealed_text(version))
         _link(staged, self._file(number))
         sync_folder(self.folder / "versions")
         return version
@@ -204,9 +203,9 @@ class Publication:
         done = self.moves()
         # Written first, so that no move goes without a record; one whose pointer never moved is written over by the next.
         move = Move(before=before, after=after, at=_now(), who=user_name(), why=why)
-        replace_text(self.folder / "moves" / f"{len(done) + 1:06d}.json", move.model_dump_json(indent=2))
+        replace_text(self.folder / "moves" / f"{len(done) + 1:06d}.json", sealed_text(move))
         pointer = Pointer(version=after, sha256=sha256_of(self._file(after)))
-        replace_text(self.folder / "current.json", pointer.model_dump_json(indent=2))
+        replace_text(self.folder / "current.json", sealed_text(pointer))
 
 
 _REMEDY = "roll back to another version with retrieval rollback RECIPE --to NUMBER"
@@ -225,11 +224,12 @@ def _link(staged: Path, target: Path) -> None:
     staged.unlink(missing_ok=True)
 
 
-def _read(cls: type[SettingsT], path: Path) -> SettingsT:
+def _read(cls: type[SealedT], path: Path) -> SealedT:
     try:
-        found = cls.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
-        raise IntegrityError("is damaged", where=path, expected=f"a {cls.__name__.lower()}", remedy=_REMEDY) from None
+        found = read_sealed(cls, path)
+    except (OSError, ValueError) as error:
+        what = f"is damaged: {error}" if isinstance(error, BrokenSealError) else "is damaged"
+        raise IntegrityError(what, where=path, expected=f"a {cls.__name__.lower()} as it was written", remedy=_REMEDY) from None
     schema = getattr(found, "schema_version", SCHEMA_VERSION)
     if schema != SCHEMA_VERSION:
         raise IntegrityError(f"schema version {schema}", where=path, expected=str(SCHEMA_VERSION))

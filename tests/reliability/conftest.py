@@ -1,10 +1,11 @@
 """A small recipe that generates its own log, and the command as a process that may be killed."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,22 +41,8 @@ resamples = 20
 [machine]
 threads = 1
 """
-# Counts what the process does to files under a folder, and kills it without warning at the given count.
-KILLED = """
-import os, signal, sys
-folder, moment, done = sys.argv.pop(1), int(sys.argv.pop(1)), 0
-def hook(event, arguments):
-    global done
-    if event in {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"} and folder in str(arguments[0]):
-        done += 1
-        if done == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-from retrieval.cli.main import _run
-code = _run(sys.argv[1:])
-print("file operations:", done, file=sys.stderr)
-sys.exit(code)
-"""
+EVERY_MOMENT = bool(os.environ.get("RETRIEVAL_EVERY_MOMENT"))
+"""Whether kills and damage are tried in full numbers, which takes an hour; benchmarks/reliability.py sets it."""
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -67,32 +54,41 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def command(recipe: Path) -> Command:
-    """command(verb, workspace, kill_at=n) runs a verb of the recipe; n counts file operations in the workspace, 0: never."""
+def command(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """command(verb, workspace, kill_at=n) runs a verb of the recipe; n counts file operations in the workspace, 0: never.
 
-    def call(verb: str, workspace: Path, *more: str, kill_at: int = 0) -> subprocess.CompletedProcess[str]:
-        start = [sys.executable, "-c", KILLED, str(workspace), str(kill_at)]
-        return subprocess.run(
-            [*start, verb, str(recipe), "--workspace", str(workspace), *more],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
-            check=False,
-            timeout=600,
-        )
+    of: another recipe. file_bytes: no file may grow beyond, as on a disk that is full.
+    """
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    said = tmp_path_factory.mktemp("said")
+    server = [sys.executable, str(ROOT / "tests/e2e/warm_command_line.py")]
+    with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as warm:
 
-    return call
+        def call(
+            verb: str, workspace: Path, *more: str, kill_at: int = 0, of: Path | None = None, file_bytes: int = 0
+        ) -> subprocess.CompletedProcess[str]:
+            words = [verb, str(of or recipe), "--workspace", str(workspace), *more]
+            files = {"out": str(said / "out"), "err": str(said / "err")}
+            limits = {"watched": str(workspace), "moment": kill_at, "file_bytes": file_bytes}
+            request = {"arguments": words, "environment": environment, "folder": str(ROOT), **files, **limits}
+            warm.stdin.write(json.dumps(request) + "\n")
+            warm.stdin.flush()
+            code = int(warm.stdout.readline())
+            return subprocess.CompletedProcess(words, code, *((said / name).read_text(encoding="utf-8") for name in ("out", "err")))
+
+        yield call
+        warm.stdin.close()
 
 
 @pytest.fixture(scope="session")
 def contents() -> Callable[[Path], dict[str, str]]:
-    """contents(workspace) is the sha256 of every file of its artifacts and its log; reports and manifests tell the time."""
+    """contents(workspace) is the sha256 of every file of its artifacts and its log; reports, manifests and records tell the time."""
 
     def read(workspace: Path) -> dict[str, str]:
         files = [path for path in workspace.rglob("*") if path.is_file() and path.name != "manifest.json"]
         names = {str(path.relative_to(workspace)): path for path in files}
-        kept = {name: path for name, path in names.items() if not name.startswith((".staging/", "report/"))}
+        told = (".staging/", "report/", "nights/", "published/")
+        kept = {name: path for name, path in names.items() if not name.startswith(told)}
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in kept.items()}
 
     return read

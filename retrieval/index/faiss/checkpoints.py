@@ -5,6 +5,7 @@ Codes are not: writing them takes little more than reading them back. Blocks are
 `merge_from` can mix up ids without a word (faiss#3651), so several processes may work on the blocks of one folder.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Int32
 
+from retrieval.core.artifacts import sha256_of
+
 _TRAINED = "trained.faiss"
+_DIGEST = 32
 
 
 class Checkpoints:
@@ -36,9 +40,9 @@ class Checkpoints:
 
     def lists(self, first: int, assign: Callable[[], Int32[np.ndarray, "m"]]) -> Int32[np.ndarray, "m"]:
         """The lists of the rows of the block that begins at `first`: read, or assigned now and kept."""
-        path = self._path(f"lists-{first:012d}.int32")
-        if path is not None and path.is_file():
-            return np.fromfile(path, np.int32)
+        path = self._intact(f"lists-{first:012d}.int32")
+        if path is not None:
+            return np.fromfile(path, np.int32, count=(path.stat().st_size - _DIGEST) // 4)
         lists = assign()
         self._write(f"lists-{first:012d}.int32", lambda stream: stream.write(lists.tobytes()))
         return lists
@@ -62,8 +66,16 @@ class Checkpoints:
         return self._folder / name if self._folder else None
 
     def _read(self, faiss: Any, name: str) -> Any:
+        path = self._intact(name)
+        return faiss.read_index(str(path)) if path else None
+
+    def _intact(self, name: str) -> Path | None:
+        """A file that is what was written; one that is not is made again."""
         path = self._path(name)
-        return faiss.read_index(str(path)) if path and path.is_file() else None
+        if path is None or not path.is_file():
+            return None
+        with path.open("rb") as stream:
+            return path if _sealed(stream) else None
 
     def _write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
         path = self._path(name)
@@ -75,11 +87,24 @@ class Checkpoints:
             with staged.open("wb") as stream:
                 write(stream)
                 stream.flush()
+                stream.write(bytes.fromhex(sha256_of(staged)))
+                stream.flush()
                 os.fsync(stream.fileno())
             staged.replace(path)
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
+
+
+def _sealed(stream: BinaryIO) -> bool:
+    """Whether a file ends with the sha256 of what stands before; FAISS reads no further than its index."""
+    size = stream.seek(0, os.SEEK_END) - _DIGEST
+    stream.seek(0)
+    digest = hashlib.sha256()
+    while size > 0 and (chunk := stream.read(min(size, 1 << 20))):
+        digest.update(chunk)
+        size -= len(chunk)
+    return stream.read() == digest.digest()
 
 
 def _index_writer(faiss: Any, index: Any) -> Callable[[BinaryIO], object]:

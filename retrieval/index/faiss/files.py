@@ -16,6 +16,11 @@ from retrieval.index.faiss.tombstones import Tombstones
 _FOOTER = struct.Struct("<qqq8s")
 _MARK = b"ITEMROWS"
 _REMEDY = "build the index again"
+_HEADS = frozenset(
+    b"IxFI IxSQ IxPq IxPT IxRF IxRq IxLS IxPR IxPL IPfs IRfs ILfs IPRf IPLf Ixrq Irfn "
+    b"IwFl IwSq IwPQ IwPf IwRQ IwLS IwPR IwPL IVRf IVLf NPRf NPLf Iwrq Iwrn IwP2 IHNf IHNs IHNp IHc2 INSf INSs INSp".split()
+)
+"""First four bytes of the kinds that can be built here; a parser for anything else is not even entered."""
 
 
 def write(faiss: Any, index: Any, tombstones: Tombstones, built: int, path: Path) -> None:
@@ -43,6 +48,7 @@ def read(faiss: Any, path: Path, *, mapped: bool) -> tuple[Any, Tombstones, int]
         IntegrityError: the file is cut short or no index, or a part of it is of an unknown kind or another metric.
     """
     tombstones, built = _read_footer(path)
+    _require_known_head(path)
     # A damaged length must not make FAISS allocate more than the file can hold; compressed codes never expand here.
     faiss.set_deserialization_vector_byte_limit(path.stat().st_size * 8)
     try:
@@ -54,6 +60,15 @@ def read(faiss: Any, path: Path, *, mapped: bool) -> tuple[Any, Tombstones, int]
         raise IntegrityError(wrong, where=path, expected="an inner-product index of this package", remedy=_REMEDY)
     _read_no_further(faiss, index)
     return index, tombstones, built
+
+
+def _require_known_head(path: Path) -> None:
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    if head not in _HEADS:
+        raise IntegrityError(
+            f"is no readable FAISS index: it begins with {head!r}", where=path, expected="a kind built here", remedy=_REMEDY
+        )
 
 
 def _read_footer(path: Path) -> tuple[Tombstones, int]:

@@ -11,7 +11,7 @@ from retrieval.stages.nightly.records import Nights
 from retrieval.stages.recipe import Recipe
 
 _NIGHTS = 2
-"""Runs whose artifacts stay whatever became of them: the one to be retried, and the one before."""
+"""Dates whose runs keep their artifacts whatever became of them: the one to be retried, and the one before."""
 log = get_logger("gc")
 
 
@@ -24,7 +24,8 @@ class Collected:
 
 
 def collect(root: Path, recipe: Recipe, *, dry_run: bool = False) -> Collected:
-    """Remove artifacts that nights of this recipe made and that neither its last `nightly.keep` published versions nor its last two runs
+    """Remove artifacts that nights of this recipe made and that neither its last `nightly.keep` published versions nor the runs of
+    its last two dates
     refer to; what no night made is left alone. Whoever calls holds the night's lock.
 
     dry_run: only say what would go.
@@ -47,7 +48,9 @@ def _needed(root: Path, recipe: Recipe) -> set[tuple[str, str]]:
     """By this recipe; and all that nights of other recipes in the workspace made or published, which are theirs to collect."""
     names = {path.name for path in [*_folders(root / "nights"), *_folders(root / "published")]} - {recipe.name}
     others = {artifact for name in names for artifact in _made(root, name) | _published(Publication(root, name), 0)}
-    own = {artifact for record in Nights(root, recipe.name).all()[-_NIGHTS:] for artifact in record.artifacts}
+    records = Nights(root, recipe.name).all()
+    late = list(dict.fromkeys(record.date for record in reversed(records)))[:_NIGHTS]
+    own = {artifact for record in records if record.date in late for artifact in record.artifacts}
     return own | others | _published(Publication(root, recipe.name), recipe.nightly.keep)
 
 

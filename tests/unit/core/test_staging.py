@@ -63,7 +63,7 @@ def test_a_directory_in_the_place_of_an_artifact_is_told_and_left_alone(tmp_path
     (tmp_path / "model/abc").mkdir(parents=True)
     (tmp_path / "model/abc/notes.txt").write_text("mine")
     with (
-        pytest.raises(IntegrityError, match="manifest is missing; delete the directory"),
+        pytest.raises(IntegrityError, match="manifest is missing; delete the artifact"),
         Workspace(tmp_path).create("model", "abc", settings={}, inputs={}) as staged,
     ):
         staged.path("a").write_text("a")

@@ -105,3 +105,14 @@ def test_codes_share_the_lists_of_one_clustering_and_come_out_as_if_alone(factor
     coarse = make_coarse(VECTORS, 8, settings_for("exact"))
     alone = contents(build_faiss(VECTORS, settings_for(factory)), tmp_path)
     assert contents(build_faiss(VECTORS, settings_for(factory), coarse=coarse), tmp_path) == alone
+
+
+@pytest.mark.parametrize("factory", ["IVF8,SQ8", "HNSW8"])
+def test_what_was_damaged_is_done_again(factory, tmp_path):
+    whole, folder = contents(build_faiss(VECTORS, settings_for(factory)), tmp_path), tmp_path / "kept"
+    folder.mkdir()
+    build_faiss(VECTORS, settings_for(factory), folder)
+    for path in folder.iterdir():
+        kept = path.read_bytes()
+        path.write_bytes(kept[: len(kept) // 2] + bytes([kept[len(kept) // 2] ^ 16]) + kept[len(kept) // 2 + 1 :])
+    assert contents(build_faiss(VECTORS, settings_for(factory), folder), tmp_path) == whole

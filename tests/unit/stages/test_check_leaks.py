@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retrieval.core.artifacts import Artifact, sha256_of, write_json
+from retrieval.core.artifacts import Artifact, Manifest, sha256_of, write_manifest
 from retrieval.evaluation.leaks.findings import LeakReport
 from retrieval.stages.check_leaks import check_pipeline, check_run
 from retrieval.stages.pipeline import Pipeline
@@ -38,7 +38,7 @@ def with_tensor(model: Artifact, name: str, change) -> None:
     save_file(tensors, path)
     manifest = model.manifest.model_dump(mode="json")
     manifest["files"]["model.safetensors"] = {"sha256": sha256_of(path), "size": path.stat().st_size}
-    write_json(model.path / "manifest.json", manifest)
+    write_manifest(model.path, Manifest.model_validate(manifest))
 
 
 @pytest.mark.parametrize(

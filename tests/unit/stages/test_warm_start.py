@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retrieval.core.artifacts import Artifact, write_json
+from retrieval.core.artifacts import Artifact, Manifest, write_manifest
 from retrieval.core.errors import IntegrityError, InterruptedRunError, UsageError
 from retrieval.models.table import build_model
 from retrieval.stages.pipeline import Pipeline
@@ -108,7 +108,7 @@ def test_other_weights_under_the_same_id_are_another_start(yesterday: Artifact, 
         _ = pipeline_on(tmp_path, TODAY, moved).model_artifact
     record = yesterday.manifest.model_dump(mode="json")
     record["files"]["model.safetensors"]["sha256"] = "0" * 64
-    write_json(moved / "manifest.json", record)
+    write_manifest(moved, Manifest.model_validate(record))
     assert pipeline_on(tmp_path, TODAY, moved).model_id != pipeline_on(tmp_path, TODAY, yesterday.path).model_id
 
 
@@ -146,7 +146,7 @@ def test_a_start_that_is_none_is_refused(yesterday: Artifact, tmp_path: Path) ->
     older = shutil.copytree(yesterday.path, tmp_path / "older")
     record = yesterday.manifest.model_dump(mode="json")
     del record["files"]["item_ids.parquet"]
-    write_json(older / "manifest.json", record)
+    write_manifest(older, Manifest.model_validate(record))
     with pytest.raises(UsageError, match="does not say which items"):
         _ = pipeline_on(tmp_path, TODAY, older).model_id
     assert find_start(pipeline.recipe, pipeline.stages.workspace) is None

@@ -232,7 +232,7 @@ def test_only_what_nobody_needs_is_collected(again) -> None:
     kept = {f"{kind}/{each.id}" for kind, each in publication.current().artifacts.items()}
     assert not gone & kept
     first = {f"{kind}/{each.id}" for kind, each in publication.version(1).artifacts.items()}
-    # What the last two runs looked at stays: the model of the first night was the start of the second.
+    # What the last two nights looked at stays: the model of the first night was the start of the second.
     assert {name for name in first if name.startswith(("dataset/", "candidates/"))} & gone
     assert again.run(7).status == "unchanged"
     with exclusive(again.workspace / "nights/walk/.lock", "x"), pytest.raises(ConflictError):
