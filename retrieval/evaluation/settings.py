@@ -15,6 +15,8 @@ DISTANCE_METRICS = ("distance",)
 CALIBRATION_METRICS = ("calibration_kl", "calibration_js")
 BEYOND_METRICS = (*LABEL_METRICS, *VARIETY_METRICS, *POPULARITY_METRICS, *DISTANCE_METRICS, *CALIBRATION_METRICS)
 BASELINES = ("popular", "popular-lately", "markov", "item-knn", "youtube-dnn", "k1")
+FRONTIER_BUILDERS = ("category_greedy", "multi_category_greedy", "mmr", "dpp", "ssd", "calibration", "xquad")
+"""Every list builder whose lists move with lambda alone: quotas need bounds that only a recipe knows."""
 
 Cutoff = Annotated[int, Field(ge=1, le=10_000)]
 Lambda = Annotated[float, Field(ge=0.0)]
@@ -45,7 +47,8 @@ class EvaluationSettings(Settings):
     all training events, the tail the least popular with that share (Abdollahpouri et al., RMSE 2019). `slices`: parts of
     users and targets. `block_users`: users measured at once; it bounds memory. `frontier_builders`: list builders whose
     recall and diversity are traded, besides the run's own, each at the weights `frontier_lambdas`; names are checked by the
-    recipe. `sample_users`: users whose lists are built for it, and whose targets the interests compete for, at most.
+    recipe; without weights nothing is traded. `frontier_users`: users whose lists are built for it, drawn by seed, at most.
+    `sample_users`: users whose targets the interests compete for, at most.
     `baselines`: systems every report stands beside; names are checked by the stage that builds them.
     """
 
@@ -61,8 +64,9 @@ class EvaluationSettings(Settings):
     tail: float = Field(0.2, gt=0.0, lt=1.0)
     slices: SliceSettings = SliceSettings()
     block_users: int = Field(1 << 18, ge=1)
-    frontier_builders: tuple[str, ...] = ("category_greedy",)
+    frontier_builders: tuple[str, ...] = FRONTIER_BUILDERS
     frontier_lambdas: tuple[Lambda, ...] = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
+    frontier_users: int = Field(10_000, ge=1)
     sample_users: int = Field(100_000, ge=1)
     baselines: tuple[str, ...] = BASELINES
 

@@ -8,6 +8,7 @@ from retrieval.report.content import FrontierPoint, ReportContent, Results, Syst
 from retrieval.report.tables import Cell, Chart, Rows, Section, Table, chart, measured, table
 
 _ACCURACY = ("recall", "ndcg")
+_TRADED = (*_ACCURACY, "hr", "diversity", "entropy", "distance", "novelty", "calibration_js")
 
 
 def headline(content: ReportContent) -> Section:
@@ -50,7 +51,7 @@ def _difference_table(results: Results) -> Iterator[Table]:
     if not names or results.main is None:
         return
     rows: Rows = [[name, *(_difference(found[baseline], name) for baseline in found)] for name in names]
-    caption = f"{results.main.name} minus each baseline, user by user; coloured: sure after correction for many metrics"
+    caption = f"{results.main.name} minus each baseline, user by user; an arrow: sure after correction for many metrics"
     yield table(caption, ["metric", *(f"minus {baseline}" for baseline in found)], rows)
 
 
@@ -94,8 +95,9 @@ def _trade(content: ReportContent, up: str, across: str) -> tuple[Chart, ...]:
 
 
 def _frontier_table(points: tuple[FrontierPoint, ...], builders: list[str], n: str) -> Table:
-    """Only what is measured at the primary cut-off: others would make it too wide to be read."""
-    names = list(dict.fromkeys(name for point in points for name in point.metrics if words.cutoff(name) == n))
+    """What is traded, at the primary cut-off: all metrics would make it too wide to be read, and stand in the JSON."""
+    measured_here = {name for point in points for name in point.metrics}
+    names = [name for family in _TRADED if (name := f"{family}@{n}") in measured_here]
     ordered = sorted(points, key=lambda point: (builders.index(point.builder), point.weight))
     rows: Rows = [[point.builder, *_frontier_row(point, names)] for point in ordered]
     return table("Every list builder at every lambda", ["builder", "lambda", *names], rows, folded=True)

@@ -13,6 +13,8 @@ _EXPECTED = "a recipe, or a directory or id of a report or of measurements"
 _KINDS = ("report", "measurements")
 _MAIN, _BASELINE = "main", "baseline "
 _MANY = 8
+_UNTOLD = ("evaluate.frontier_",)
+"""Settings that move no figure of a comparison."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Run:
         for artifact, prefix in ((self.dataset, ""), (self.model, ""), (self.index, "index."), (self.candidates, ""), (self.artifact, "")):
             found |= {prefix + name: value for name, value in flat_settings(artifact.manifest.settings)}
         found |= {f"library {name}": version for name, version in self.model.manifest.libraries.items()}
+        found = {name: value for name, value in found.items() if not name.startswith(_UNTOLD)}
         return found | {"code version": self.model.manifest.code_version, "dataset": self.dataset.id}
 
 

@@ -53,8 +53,11 @@ def write_measurements(measured: Measured, leaks: LeakReport, staged: StagedArti
     write_json(staged.path(SUMMARY), summary.model_dump(mode="json"))
     settings = measured.recipe.evaluate
     catalog = Catalog.load(measured.dataset.file("items.parquet"))
-    sample = sampled_truth(measured.dataset.file("truth.parquet"), "test", settings.sample_users, settings.seed)
-    points = _frontier(measured, catalog, sample)
+    traded, sample = (
+        sampled_truth(measured.dataset.file("truth.parquet"), "test", most, settings.seed)
+        for most in (settings.frontier_users, settings.sample_users)
+    )
+    points = _frontier(measured, catalog, traded) if settings.frontier_lambdas else []
     write_json(staged.path("frontier.json"), [point.model_dump() for point in points])
     _write_health(measured, catalog, sample, staged)
     write_json(staged.path("leaks.json"), {"verdict": leaks.verdict(), **leaks.model_dump(mode="json")})

@@ -120,8 +120,9 @@ def _baseline(recipe: Recipe, name: str) -> Recipe | None:
     model = _baseline_model(recipe, name)
     if model is None:
         return None
-    # Baselines show what recall alone gives.
-    changed = {"model": model, "name": name, "train": _trainable(recipe, model), "rescore": RescoreSettings()}
+    # Baselines show what recall alone gives, and what they would pay for variety is in no report.
+    evaluate = recipe.evaluate.model_copy(update={"frontier_lambdas": ()})
+    changed = {"model": model, "name": name, "train": _trainable(recipe, model), "rescore": RescoreSettings(), "evaluate": evaluate}
     return recipe.model_copy(update=changed)
 
 

@@ -14,6 +14,7 @@
   const draw = () => plots.forEach((plot) => {
     const figure = painted(figures.get(plot));
     figure.layout.font.family = getComputedStyle(document.body).fontFamily;
+    if (plot.clientWidth < 500) figure.layout.font.size = 10;
     Plotly.react(plot, figure.data, figure.layout, { displayModeBar: false, responsive: true });
   });
 

@@ -6,6 +6,7 @@ from retrieval.evaluation.bootstrap import Interval
 from retrieval.evaluation.comparison import Comparison, Difference
 from retrieval.evaluation.contribution import InterestShare
 from retrieval.evaluation.slices import Slice
+from retrieval.report.compared import CompareContent, ComparedSystem, MovedUser, Pair, SettingDifference, SideBySide, SideItem, SliceRow
 from retrieval.report.content import (
     CategoryNeighbours,
     DataSummary,
@@ -178,3 +179,57 @@ def evil_content() -> ReportContent:
 @pytest.fixture
 def gallery() -> GalleryContent:
     return GalleryContent(title="gallery", users=(build_user("plain"), build_user(EVIL)), diversity="mmr, lambda 0.5")
+
+
+def build_comparison(text: str) -> CompareContent:
+    """Three runs, `text` wherever it can come from a log or from whoever named a run."""
+    names = (text, f"other {text}", "third")
+    difference = Difference(mean=0.1, low=0.05, high=0.15, p=0.001, adjusted=0.002)
+    comparison = Comparison(
+        users=90, differences={"recall@50": difference, "diversity@50": Difference(mean=0.0, low=-0.1, high=0.1, p=0.9)}
+    )
+    moved = MovedUser(user=text, first=0.0, other=1.0)
+    items = tuple(SideItem(item_id=n, title=text, category=text, rank=n, hit=n == 2, elsewhere=n if n == 1 else None) for n in (1, 2, 9))
+    pairs = [
+        Pair(
+            name=name,
+            comparison=comparison,
+            gained=2,
+            lost=1,
+            same=3,
+            common=0.5,
+            common_users=6,
+            most_gained=(moved,),
+            most_lost=(MovedUser(user=7, first=1.0, other=0.5),),
+            lists=(SideBySide(moved=moved, targets=1, first=items, other=items[:2]),),
+        )
+        for name in names[1:]
+    ]
+    row = SliceRow(
+        dimension=text,
+        value=text,
+        users=3,
+        few=True,
+        metric="recall@50",
+        means={name: _around(0.2) for name in names},
+        differences={names[1]: difference},
+        winner=names[1],
+    )
+    return CompareContent(
+        title=text,
+        users=90,
+        systems=tuple(ComparedSystem(name=name, artifact="measurements/1", metrics=_system(name, "main", 0.2).metrics) for name in names),
+        pairs=tuple(pairs),
+        settings=(SettingDifference(name="model.name", values=(text, None, "x")),),
+        slices=(row,),
+    )
+
+
+@pytest.fixture
+def comparison() -> CompareContent:
+    return build_comparison("plain")
+
+
+@pytest.fixture
+def evil_comparison() -> CompareContent:
+    return build_comparison(EVIL)

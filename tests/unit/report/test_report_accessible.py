@@ -9,6 +9,7 @@ import html5lib
 import pytest
 
 from retrieval.report import plots
+from retrieval.report.compare_page import compare_page
 from retrieval.report.gallery_page import gallery_page
 from retrieval.report.page import _own_source, _plotly_source, render_html
 from retrieval.report.report_page import report_page
@@ -23,10 +24,18 @@ def parsed(page: Page) -> Element:
     return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
 
 
-@pytest.fixture(params=["content", "evil_content", "gallery"])
+PAGES = {
+    "content": report_page,
+    "evil_content": report_page,
+    "gallery": gallery_page,
+    "comparison": compare_page,
+    "evil_comparison": compare_page,
+}
+
+
+@pytest.fixture(params=PAGES)
 def tree(request: pytest.FixtureRequest) -> Element:
-    found = request.getfixturevalue(request.param)
-    return parsed(gallery_page(found) if request.param == "gallery" else report_page(found))
+    return parsed(PAGES[request.param](request.getfixturevalue(request.param)))
 
 
 def text_of(element: Element) -> str:

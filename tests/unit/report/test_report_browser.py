@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from retrieval.report.compare_page import compare_page
+from retrieval.report.compared import CompareContent
 from retrieval.report.content import ReportContent
 from retrieval.report.explained import GalleryContent
 from retrieval.report.gallery_page import gallery_page
@@ -184,8 +186,9 @@ def report_file(evil_content: ReportContent, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gallery_file(gallery: GalleryContent, tmp_path: Path) -> Path:
-    return _written(render_html(gallery_page(gallery)), tmp_path / "gallery.html")
+def others(gallery: GalleryContent, evil_comparison: CompareContent, tmp_path: Path) -> list[Path]:
+    pages = {"gallery": gallery_page(gallery), "compare": compare_page(evil_comparison)}
+    return [_written(render_html(page), tmp_path / f"{name}.html") for name, page in pages.items()]
 
 
 def _written(text: str, path: Path) -> Path:
@@ -200,8 +203,8 @@ def opened(chromium: Browser, path: Path, **how: Any) -> Page:
     return page
 
 
-def test_the_console_is_silent_the_network_unasked_and_no_title_runs(chromium: Browser, report_file: Path, gallery_file: Path) -> None:
-    for path in (report_file, gallery_file):
+def test_the_console_is_silent_the_network_unasked_and_no_title_runs(chromium: Browser, report_file: Path, others: list[Path]) -> None:
+    for path in (report_file, *others):
         page = opened(chromium, path)
         assert page.said == []
         assert page.asked == [path.as_uri()]
@@ -230,8 +233,8 @@ def test_every_plot_is_drawn_in_the_colours_of_the_scheme(chromium: Browser, rep
     assert page.said == []
 
 
-def test_a_narrow_screen_scrolls_tables_and_not_the_page(chromium: Browser, report_file: Path, gallery_file: Path) -> None:
-    for path in (report_file, gallery_file):
+def test_a_narrow_screen_scrolls_tables_and_not_the_page(chromium: Browser, report_file: Path, others: list[Path]) -> None:
+    for path in (report_file, *others):
         page = opened(chromium, path, width=360)
         assert page.value("document.documentElement.scrollWidth") <= 360
 
@@ -242,8 +245,8 @@ def test_it_prints(chromium: Browser, report_file: Path) -> None:
     assert len(pdf) > 20_000
 
 
-def test_axe_finds_no_serious_violation(chromium: Browser, axe: str, report_file: Path, gallery_file: Path) -> None:
-    for path, dark, rules in ((report_file, False, None), (gallery_file, False, None), (report_file, True, ["color-contrast"])):
+def test_axe_finds_no_serious_violation(chromium: Browser, axe: str, report_file: Path, others: list[Path]) -> None:
+    for path, dark, rules in (*((each, False, None) for each in (report_file, *others)), (report_file, True, ["color-contrast"])):
         violations, passed = judged(opened(chromium, path, dark=dark), axe, rules)
         assert violations == []
         assert passed > 0
