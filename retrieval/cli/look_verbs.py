@@ -8,6 +8,7 @@ import typer
 
 from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, open_pipeline
 from retrieval.core.errors import UsageError
+from retrieval.core.secrets import without_secrets
 
 
 def config(recipe: RecipePath, overrides: SetOption = None) -> None:
@@ -17,7 +18,8 @@ def config(recipe: RecipePath, overrides: SetOption = None) -> None:
     """
     from retrieval.stages.recipe import read_recipe
 
-    typer.echo(read_recipe(recipe, overrides or ()).model_dump_json(indent=2, by_alias=True))
+    shown = without_secrets(read_recipe(recipe, overrides or ()).model_dump(mode="json", by_alias=True))
+    typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
 def doctor(as_json: JsonOption = False) -> None:

@@ -15,6 +15,7 @@ from retrieval.core.errors import ResourceError, RetrievalError, exit_code_of
 from retrieval.core.logging import configure_logging
 from retrieval.core.ranks import own_place
 from retrieval.core.resources import as_resource_error
+from retrieval.core.secrets import redacted
 
 if TYPE_CHECKING:
     from retrieval.stages.crew import Crew
@@ -120,7 +121,7 @@ def _show_usage(error: typer.TyperException) -> None:
         print(text, file=sys.stderr)
         return
     remedy = f"; see {context.command_path} --help" if context is not None else ""
-    print(f"error: {' '.join(text.split()).rstrip('.')}{remedy}", file=sys.stderr)
+    print(redacted(f"error: {' '.join(text.split()).rstrip('.')}{remedy}"), file=sys.stderr)
 
 
 def _report(error: BaseException, *, debug: bool) -> int:
@@ -131,9 +132,9 @@ def _report(error: BaseException, *, debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        print(redacted("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     known = error if isinstance(error, RetrievalError) else as_resource_error(error, "retrieval") or error
-    print(f"error: {_line(known)}", file=sys.stderr)
+    print(redacted(f"error: {_line(known)}"), file=sys.stderr)
     return exit_code_of(known)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption
+from retrieval.core.secrets import redacted, without_secrets
 
 if TYPE_CHECKING:
     from retrieval.stages.nightly.records import NightRecord
@@ -157,4 +158,4 @@ def _show(record: "NightRecord", *, as_json: bool) -> None:
 
 
 def _print(value: Any, text: str, *, as_json: bool) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json else text)
+    typer.echo(json.dumps(without_secrets(value), ensure_ascii=False, allow_nan=False) if as_json else redacted(text))

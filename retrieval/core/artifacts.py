@@ -25,6 +25,7 @@ from retrieval.core.errors import ConflictError, IntegrityError, ResourceError, 
 from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.resources import as_resource_error, measured
 from retrieval.core.sealed import BrokenSealError, Sealed, read_sealed, sealed_text
+from retrieval.core.secrets import redacted, without_secrets
 from retrieval.core.settings import Settings, fingerprint
 from retrieval.core.staging import staging_folder
 
@@ -270,7 +271,7 @@ def _require_schema(path: Path) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write an artifact's manifest with its seal."""
-    write_text_durably(folder / MANIFEST, sealed_text(manifest))
+    write_durably(folder / MANIFEST, sealed_text(manifest))
 
 
 def sha256_of(path: Path) -> str:
@@ -280,7 +281,12 @@ def sha256_of(path: Path) -> str:
 
 
 def write_text_durably(path: Path, text: str) -> None:
-    """Write text so that it survives a power cut once this returns."""
+    """Write text, without secrets, so that it survives a power cut once this returns."""
+    write_durably(path, redacted(text))
+
+
+def write_durably(path: Path, text: str) -> None:
+    """The same for a text in which no secret can be, such as JSON of values that were freed of them."""
     with path.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -288,16 +294,19 @@ def write_text_durably(path: Path, text: str) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Put a file in place of another whole: whoever reads it, whenever the writer is killed, finds the old one or the new."""
+    """Put a file in place of another whole: whoever reads it, whenever the writer is killed, finds the old one or the new.
+
+    No secret can be in the text: it is of values that were freed of them, or went through `redacted`.
+    """
     staged = path.with_name(f".{path.name}.part")
-    write_text_durably(staged, text)
+    write_durably(staged, text)
     staged.replace(path)
     sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as readable JSON; not-a-number is refused, because other readers refuse it too."""
-    write_text_durably(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    write_durably(path, json.dumps(without_secrets(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 @cache

@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from retrieval.core.secrets import redacted
+
 
 def configure_logging(*, as_json: bool, level: int) -> None:
     """Pretty lines on a terminal, one JSON object a line otherwise. `level` as in the logging module."""
@@ -15,7 +17,7 @@ def configure_logging(*, as_json: bool, level: int) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if not as_json else "iso", utc=as_json),
-            renderer,
+            lambda *event: redacted(str(renderer(*event))),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_to_stderr,

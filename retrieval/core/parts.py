@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact, write_text_durably
+from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact, write_durably
 from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.resources import as_resource_error
 from retrieval.core.sealed import Sealed, read_sealed, sealed_text
@@ -88,7 +88,7 @@ def _written(folder: Path, write: Callable[[StagedArtifact], None]) -> PartRecor
     part = StagedArtifact(folder)
     write(part)
     record = PartRecord(files=part.records(), summary=part.summary)
-    write_text_durably(folder / _RECORD, sealed_text(record))
+    write_durably(folder / _RECORD, sealed_text(record))
     return record
 
 

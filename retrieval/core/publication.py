@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import MANIFEST, Artifact, open_artifact, replace_text, sha256_of, sync_folder, write_text_durably
+from retrieval.core.artifacts import MANIFEST, Artifact, open_artifact, replace_text, sha256_of, sync_folder, write_durably
 from retrieval.core.errors import ConflictError, IntegrityError, UsageError
 from retrieval.core.locks import exclusive, user_name
 from retrieval.core.sealed import BrokenSealError, Sealed, SealedT, read_sealed, sealed_text
@@ -194,7 +194,7 @@ class Publication:
         number = max(self._numbers(), default=0) + 1
         version = Version(number=number, date=date, created=_now(), artifacts=references, about=dict(about))
         staged = self.folder / "versions" / f".{number:06d}.part"
-        write_text_durably(staged, sealed_text(version))
+        write_durably(staged, sealed_text(version))
         _link(staged, self._file(number))
         sync_folder(self.folder / "versions")
         return version

@@ -1,9 +1,11 @@
 """JSON that says itself whether it is whole: its first value is the sha256 of its text, that value left blank."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TypeVar
 
+from retrieval.core.secrets import without_secrets
 from retrieval.core.settings import Settings
 
 _BLANK = "0" * 64
@@ -27,7 +29,8 @@ class BrokenSealError(ValueError):
 
 def sealed_text(value: Sealed) -> str:
     """The value as JSON with its seal."""
-    blank = value.model_copy(update={"seal": _BLANK}).model_dump_json(indent=2)
+    plain = without_secrets(value.model_copy(update={"seal": _BLANK}).model_dump(mode="json"))
+    blank = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     return blank.replace(_BLANK, _hash(blank), 1)
 
 

@@ -70,7 +70,7 @@ def comparison_text(content: CompareContent) -> str:
 def write_comparison(content: CompareContent, path: Path) -> None:
     """The comparison as one HTML page, whole or not at all. Raises ResourceError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, render_html(compare_page(content)))
+    replace_text(path, redacted(render_html(compare_page(content))))
 
 
 def _system(side: _Side) -> ComparedSystem:

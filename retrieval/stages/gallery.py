@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.core.artifacts import replace_text
+from retrieval.core.secrets import redacted
 from retrieval.report.explained import GalleryContent
 from retrieval.report.gallery_page import gallery_page
 from retrieval.report.page import render_html
@@ -43,4 +44,4 @@ def write_gallery(found: GalleryContent, path: Path) -> None:
         ResourceError: the report's libraries are not installed, or the path cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, render_html(gallery_page(found)))
+    replace_text(path, redacted(render_html(gallery_page(found))))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json, write_text_durably
+from retrieval.core.secrets import without_secrets
 from retrieval.evaluation.certainty import detectable_sentence
 from retrieval.evaluation.comparison import Comparison, compare
 from retrieval.evaluation.health import InterestHealth
@@ -287,7 +288,7 @@ def _run(pipeline: "Pipeline") -> RunRecord:
             )
             for record in records
         ),
-        config=pipeline.recipe.model_dump(mode="json", by_alias=True),
+        config=without_secrets(pipeline.recipe.model_dump(mode="json", by_alias=True)),
         hashes={f"{record.stage} ({record.artifact.kind})": record.artifact.id for record in records},
     )
 

@@ -41,8 +41,6 @@ resamples = 20
 [machine]
 threads = 1
 """
-EVERY_MOMENT = bool(os.environ.get("RETRIEVAL_EVERY_MOMENT"))
-"""Whether kills and damage are tried in full numbers, which takes an hour; benchmarks/reliability.py sets it."""
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -57,7 +55,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """command(verb, workspace, kill_at=n) runs a verb of the recipe; n counts file operations in the workspace, 0: never.
 
-    of: another recipe. file_bytes: no file may grow beyond, as on a disk that is full.
+    of: another recipe. file_bytes: no file may grow beyond, as on a disk that is full. names: variables of the environment.
     """
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     said = tmp_path_factory.mktemp("said")
@@ -65,12 +63,19 @@ def command(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as warm:
 
         def call(
-            verb: str, workspace: Path, *more: str, kill_at: int = 0, of: Path | None = None, file_bytes: int = 0
+            verb: str,
+            workspace: Path,
+            *more: str,
+            kill_at: int = 0,
+            of: Path | None = None,
+            file_bytes: int = 0,
+            debug: bool = False,
+            **names: str,
         ) -> subprocess.CompletedProcess[str]:
-            words = [verb, str(of or recipe), "--workspace", str(workspace), *more]
+            words = [*(["--debug"] if debug else []), verb, str(of or recipe), "--workspace", str(workspace), *more]
             files = {"out": str(said / "out"), "err": str(said / "err")}
             limits = {"watched": str(workspace), "moment": kill_at, "file_bytes": file_bytes}
-            request = {"arguments": words, "environment": environment, "folder": str(ROOT), **files, **limits}
+            request = {"arguments": words, "environment": {**environment, **names}, "folder": str(ROOT), **files, **limits}
             warm.stdin.write(json.dumps(request) + "\n")
             warm.stdin.flush()
             code = int(warm.stdout.readline())

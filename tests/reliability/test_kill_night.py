@@ -12,8 +12,7 @@ import pytest
 
 from retrieval.core.publication import Publication
 
-EVERY_MOMENT = bool(os.environ.get("RETRIEVAL_EVERY_MOMENT"))
-KILLS = 200 if EVERY_MOMENT else 3
+KILLS = int(os.environ.get("RETRIEVAL_KILLS", "3"))
 NIGHT = ("--date", "2024-01-20")
 NEXT = ("--date", "2024-01-21")
 NIGHTLY = """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from retrieval.core.artifacts import replace_text
 from retrieval.core.publication import Publication
+from retrieval.core.secrets import redacted
 from retrieval.stages.nightly.records import NightRecord
 from retrieval.stages.recipe import Recipe
 
@@ -16,7 +17,7 @@ def write_metrics(recipe: Recipe, publication: Publication, record: NightRecord)
     """Put the figures of a run in place of the last one's, at `nightly.metrics` or beside the publication; readers see one or the other."""
     path = Path(recipe.nightly.metrics) if recipe.nightly.metrics else publication.folder / "metrics.prom"
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, "".join(_text(publication, record)))
+    replace_text(path, redacted("".join(_text(publication, record))))
     return path
 
 

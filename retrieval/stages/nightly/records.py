@@ -1,6 +1,7 @@
 """What every night leaves behind, published or not: one JSON file a run, rewritten whole as the run goes on."""
 
 import datetime as dt
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from pydantic import Field, ValidationError
 from retrieval.core.artifacts import replace_text
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.core.locks import Owner
+from retrieval.core.secrets import without_secrets
 from retrieval.core.settings import Settings
 from retrieval.stages.ensure import StageRecord
 from retrieval.stages.nightly.gates import Gate
@@ -101,7 +103,7 @@ class Nights:
 
     def write(self, record: NightRecord) -> None:
         """Put the record in place of its last state."""
-        replace_text(self.folder / f"{record.run}.json", record.model_dump_json(indent=2))
+        replace_text(self.folder / f"{record.run}.json", json.dumps(without_secrets(record.model_dump(mode="json")), indent=2))
 
     def all(self) -> list[NightRecord]:
         """Every run, in the order in which they began."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.core.errors import UsageError
+from retrieval.core.secrets import HIDDEN
 from retrieval.data.settings import DataSettings
 from retrieval.stages.nightly.day import end_of
 from retrieval.stages.recipe import Recipe, read_recipe
@@ -43,7 +44,13 @@ class Request:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Request":
-        """The request that a record holds."""
+        """The request that a record holds.
+
+        Raises:
+            UsageError: it held a secret, which no record keeps.
+        """
+        if HIDDEN in str(values):
+            raise UsageError("the request held a secret, which no record keeps", where="retry", remedy="run retrieval nightly as before")
         date = dt.date.fromisoformat(values["date"])
         return Request(Path(values["path"]), date, Path(values["workspace"]), tuple(values["changes"]))
 

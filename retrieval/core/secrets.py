@@ -1,0 +1,55 @@
+"""What must be in no log, manifest, report or traceback: values of the environment by the names of their variables, and parts of URLs."""
+
+import html
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+HIDDEN = "***"
+_NAMES = re.compile(r"secret|token|passw|passphrase|_pass$|credential|api_?key|_key(_id)?$|auth(?!or)|_dsn$|cookie", re.IGNORECASE)
+_SHORTEST = 8
+"""A shorter value is a word that stands in innocent text, too."""
+_IN_URLS = (
+    (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), HIDDEN),
+    (re.compile(r"([?&][^=&\s]*(?:secret|token|passw|signature|credential|key)[^=&\s]*=)[^&\s\"'<>]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+)
+
+
+def redacted(text: str) -> str:
+    """A text without secrets, as they are or quoted for JSON, HTML or URLs."""
+    for secret in _secrets():
+        text = text.replace(secret, HIDDEN)
+    for pattern, instead in _IN_URLS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def without_secrets(value: Any) -> Any:
+    """A plain value (of dicts, lists and scalars) whose texts have none; numbers stay numbers, even where a secret is all digits."""
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, dict):
+        return {redacted(str(name)): without_secrets(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(inner) for inner in value]
+    return value
+
+
+def _secrets() -> list[str]:
+    """All forms of all secrets, the longest first, because one may hold another."""
+    values = {value for name, value in os.environ.items() if _NAMES.search(name) and len(value) >= _SHORTEST}
+    return sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
+
+
+def _forms(value: str) -> Iterator[str]:
+    yield value
+    yield repr(value)[1:-1]
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield html.escape(value)
+    yield html.escape(value).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    yield quote(value, safe="")
+    yield quote(value)
