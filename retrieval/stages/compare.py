@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from retrieval.core.artifacts import replace_text
+from retrieval.core.secrets import redacted
 from retrieval.core.seeds import derive_seed
 from retrieval.data.catalog import Catalog
 from retrieval.evaluation.certainty import holm
