@@ -9,6 +9,7 @@ from torch import nn
 from retrieval.models.rescoring.dice import Dice
 from retrieval.models.rescoring.dien import AUGRU, DIEN
 from retrieval.models.rescoring.din import DIN, ActivationUnit
+from retrieval.models.rescoring.model import RESCORERS
 from retrieval.models.rescoring.settings import RescorerBlocks
 
 B, L, C, D = 3, 5, 4, 6
@@ -171,7 +172,7 @@ def test_dien_attends_by_softmax_and_its_auxiliary_loss_is_that_of_the_next_even
     del present
 
 
-@pytest.mark.parametrize("kind", [DIN, DIEN])
+@pytest.mark.parametrize("kind", RESCORERS.values(), ids=RESCORERS)
 @pytest.mark.parametrize("training", [False, True])
 def test_padding_never_changes_a_score(kind: type, training: bool) -> None:
     model = stirred(kind(D, BLOCKS)).train(training)
@@ -188,7 +189,7 @@ def test_padding_never_changes_a_score(kind: type, training: bool) -> None:
     assert torch.allclose(model.auxiliary(*wider, others), model.auxiliary(events, valid, others[:, :L]), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [DIN, DIEN])
+@pytest.mark.parametrize("kind", RESCORERS.values(), ids=RESCORERS)
 def test_other_users_of_a_batch_do_not_matter_when_serving(kind: type) -> None:
     model = stirred(kind(D, BLOCKS)).eval()
     values = batch()
@@ -196,7 +197,7 @@ def test_other_users_of_a_batch_do_not_matter_when_serving(kind: type) -> None:
     assert torch.allclose(model(*values)[1:2], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [DIN, DIEN])
+@pytest.mark.parametrize("kind", RESCORERS.values(), ids=RESCORERS)
 def test_gradients_are_those_of_finite_differences(kind: type) -> None:
     model = stirred(kind(D, BLOCKS)).double().train()
     events, valid, targets, present, recalled = batch(torch.float64)
@@ -210,7 +211,7 @@ def test_gradients_are_those_of_finite_differences(kind: type) -> None:
     assert torch.autograd.gradcheck(scored, (events, targets, recalled), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [DIN, DIEN])
+@pytest.mark.parametrize("kind", RESCORERS.values(), ids=RESCORERS)
 def test_a_fresh_re_scorer_gains_nothing_and_every_weight_can_learn(kind: type) -> None:
     model = kind(D, BLOCKS)
     values = batch()
