@@ -62,7 +62,7 @@ def write_measurements(measured: Measured, leaks: LeakReport, staged: StagedArti
     _write_health(measured, catalog, sample, staged)
     write_json(staged.path("leaks.json"), {"verdict": leaks.verdict(), **leaks.model_dump(mode="json")})
     staged.summary |= {
-        "leaks": leaks.verdict(),
+        "leaks": {"kinds": len({finding.kind for finding in leaks.findings}), "verdict": leaks.verdict()},
         "metrics": {name: value.model_dump() for name, value in summary.metrics.items()},
         "overall": {name: value.mean for name, value in summary.overall.items()},
         "counts": summary.counts,

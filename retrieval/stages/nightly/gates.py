@@ -13,7 +13,22 @@ from retrieval.stages.nightly.day import DayProfile, drift
 from retrieval.stages.nightly.settings import DataGates, ListGates, ModelGates
 
 Outcome = Literal["held", "failed", "overridden", "not judged"]
-GATES = ("date", "rollback", "volume", "drift", "ann", "recall", "primary", "interests", "coverage", "overlap", "empty", "short", "latency")
+GATES = (
+    "date",
+    "rollback",
+    "volume",
+    "drift",
+    "ann",
+    "leaks",
+    "recall",
+    "primary",
+    "interests",
+    "coverage",
+    "overlap",
+    "empty",
+    "short",
+    "latency",
+)
 
 
 class Gate(Settings):
@@ -74,6 +89,11 @@ def ann_gate(settings: ModelGates, index: Mapping[str, Any]) -> Gate:
     """The index against exact search, as `build-index` measured it."""
     found = float(index["gate"]["recall"])
     return judged("ann", found, f"at least {settings.min_ann_recall:g} of the exact lists", held=found >= settings.min_ann_recall)
+
+
+def leaks_gate(kinds: int, verdict: str) -> Gate:
+    """Whether the leak checker found nothing: figures that rest on a leak would open every other gate."""
+    return judged("leaks", kinds, "no kind of leak", held=kinds == 0, found=verdict)
 
 
 def recall_gate(settings: ModelGates, metric: str, night_mean: float | None, against: Comparison | None, reason: str) -> Gate:

@@ -51,7 +51,7 @@ class Published:
 
 
 def model_gates(night: Pipeline, published: Published | None) -> list[Gate]:
-    """Recall against the published model, its least value, interests and coverage."""
+    """Leaks, recall against the published model, its least value, interests and coverage."""
     settings, metric = night.recipe.nightly, night.recipe.evaluate.primary
     summary, reference = night.measurements.summary, published.reference if published else None
     mean = (summary["metrics"].get(metric) or {}).get("mean")
@@ -59,6 +59,7 @@ def model_gates(night: Pipeline, published: Published | None) -> list[Gate]:
     against, reason = _paired(night, reference, published)
     before = reference.measurements.summary["overall"].get(coverage) if reference else None
     return [
+        gates.leaks_gate(summary["leaks"]["kinds"], summary["leaks"]["verdict"]),
         gates.recall_gate(settings.model, metric, mean, against, reason),
         gates.primary_gate(settings.model, metric, mean),
         gates.interests_gate(settings.model, _health(night.measurements)),

@@ -91,6 +91,13 @@ def test_collapsed_interests_fail(changes: dict, outcome: str) -> None:
     assert gates.interests_gate(ModelGates(), health(**changes)).outcome == outcome
 
 
+def test_a_leak_closes_the_gate() -> None:
+    assert gates.leaks_gate(0, "No leak: 9 kinds were looked for.").outcome == "held"
+    leaky = gates.leaks_gate(2, "2 of 9 kinds of leaks were found: event-after-cut, target-retimed.")
+    assert leaky.outcome == "failed"
+    assert "event-after-cut" in leaky.found
+
+
 def test_lists() -> None:
     lists = ListGates()
     assert [gates.overlap_gate(lists, value).outcome for value in (0.01, 0.02, 1.0, None)] == ["failed", "held", "held", "not judged"]
