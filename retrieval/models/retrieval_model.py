@@ -12,6 +12,7 @@ from torch.nn import functional
 from retrieval.models.encoder import AbstractUserEncoder
 from retrieval.models.fields.events import EventFields
 from retrieval.models.fields.users import UserFields
+from retrieval.models.fields.vectors import FieldVectors
 from retrieval.models.histories import Histories
 from retrieval.models.interests import Interests
 from retrieval.models.item_tower import ItemTower
@@ -30,6 +31,11 @@ class AbstractRetrievalModel(nn.Module, abc.ABC):
     @property
     def reads_users(self) -> bool:
         """Whether a user without an event has interests, too."""
+        return False
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether histories have to say whose they are."""
         return False
 
     @property
@@ -98,6 +104,11 @@ class RetrievalModel(AbstractRetrievalModel):
         return frozenset(f"items.{name}" for name in self.items.per_item)
 
     @property
+    def field_rows(self) -> dict[str, list[str]]:
+        """What the rows of the fields' tables stand for, by the tables' names in the state."""
+        return {f"{name}.table": module.rows for name, module in self.named_modules() if isinstance(module, FieldVectors)}
+
+    @property
     def columns(self) -> dict[str, int]:
         further = {"interest log weight": self.encoder.weighted, "item prior": self.prior is not None}
         return {"encoder": self.settings.dimension, **{name: 1 for name, present in further.items() if present}}
@@ -108,7 +119,6 @@ class RetrievalModel(AbstractRetrievalModel):
 
     @property
     def reads_context(self) -> bool:
-        """Whether histories have to say whose they are."""
         return self.user_fields is not None or self.event_fields is not None
 
     def interests(self, histories: Histories) -> Interests:

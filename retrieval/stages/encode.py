@@ -1,6 +1,6 @@
 """From histories to interests: the one place where a trained model meets users."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -64,9 +64,15 @@ class EncodedHistories(AbstractUserVectors):
         times = np.asarray(self.dataset.sequences.times[events.positions[positions]])
         # One event more than there are, so that a batch without any event still has something to gather.
         padded = (np.append(events.items[positions], np.int32(0)), np.append(times, np.int64(0)), offsets[:-1], offsets[1:])
-        whose = (some.users, offsets[1:] - some.visible, np.append(events.positions[positions], np.int64(0)))
-        tensors, owners = ([torch.from_numpy(array).to(self._device) for array in arrays] for arrays in (padded, whose))
-        return gather_histories(tensors[0], tensors[1], tensors[2], tensors[3], length, Owners(*owners))
+        tensors = self._on_device(padded)
+        owners = None
+        if self.model.reads_context:
+            whose = (some.users, offsets[1:] - some.visible, np.append(events.positions[positions], np.int64(0)))
+            owners = Owners(*self._on_device(whose))
+        return gather_histories(tensors[0], tensors[1], tensors[2], tensors[3], length, owners)
+
+    def _on_device(self, arrays: Iterable[NDArray[Any]]) -> list[Tensor]:
+        return [torch.from_numpy(array).to(self._device) for array in arrays]
 
 
 def _newest(part: Rows, length: int, events: VisibleEvents) -> tuple[Rows, Rows]:

@@ -27,7 +27,7 @@ from retrieval.models.table import build_model
 from retrieval.stages.gates import GATES, mean_gates
 from retrieval.stages.neighbours import count_neighbours
 from retrieval.stages.recipe import Recipe
-from retrieval.stages.warm_start import ITEM_IDS, WEIGHTS, save_item_ids, start_from
+from retrieval.stages.warm_start import FIELD_ROWS, ITEM_IDS, WEIGHTS, save_field_rows, save_item_ids, start_from
 from retrieval.training.checkpoints import Checkpoints, TrainingState
 from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import TrainingEvents
@@ -97,6 +97,8 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
     if isinstance(recipe.model, NeighbourSettings):
         count_neighbours(recipe, dataset).write(staged.path)
     save_item_ids(dataset.catalog, staged.path(ITEM_IDS))
+    if isinstance(model, RetrievalModel) and model.field_rows:
+        save_field_rows(model, staged.path(FIELD_ROWS))
     write_json(staged.path("history.json"), state.curve)
     gates = mean_gates(model, dataset, recipe.seed)
     if gates:

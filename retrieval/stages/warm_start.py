@@ -1,4 +1,4 @@
-"""Warm start: a new log's model begins with the weights of an earlier one, items matched by their ids."""
+"""Warm start: a new log's model begins with the weights of an earlier one, items matched by their ids, values of fields by their names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +20,7 @@ from retrieval.training.tensor_files import TensorFile
 
 _Value = TypeVar("_Value")
 ITEM_IDS = "item_ids.parquet"
+FIELD_ROWS = "field_rows.parquet"
 WEIGHTS = "model.safetensors"
 # What is no part of what the weights have learned; with any other difference it is another encoder, even where shapes agree.
 _FREE = ("dropout", "hidden_dropout", "temperature", "init_std", "prior")
@@ -44,7 +45,9 @@ def find_start(recipe: Recipe, workspace: Workspace) -> Artifact | None:
 
 def identity_of(start: Artifact) -> dict[str, str]:
     """What of the start model a training is a function of: its id, and the bytes of its weights and item ids."""
-    return {"start": start.id, "start bytes": fingerprint([start.manifest.files[name].sha256 for name in (WEIGHTS, ITEM_IDS)])}
+    files = start.manifest.files
+    names = [name for name in (WEIGHTS, ITEM_IDS, FIELD_ROWS) if name in files]
+    return {"start": start.id, "start bytes": fingerprint([files[name].sha256 for name in names])}
 
 
 def save_item_ids(catalog: Catalog, path: Path) -> None:
@@ -66,9 +69,12 @@ def start_from(model: AbstractRetrievalModel, recipe: Recipe, catalog: Catalog, 
     rows = torch.from_numpy(_rows(catalog, start).copy())
     old, new = TensorFile(start.file(WEIGHTS)), _learned(model, model.state_dict())
     _refuse_other_shapes(model, _learned(model, old.shapes), {name: tuple(value.shape) for name, value in new.items()}, start)
+    named = {name: torch.from_numpy(each.copy()) for name, each in _field_rows(model, start).items()}
     for name, value in new.items():
         if name in model.per_item:
             _take_rows(value, rows[model.items.held], old, name)
+        elif name in named:
+            _take_rows(value, named[name], old, name)
         else:
             value.copy_(old[name])
     known = int((rows >= 0).sum())
@@ -106,6 +112,20 @@ def other_settings(recipe: Recipe, start: Artifact) -> list[str]:
     return [name for name in dict.fromkeys([*now, *was]) if name not in _FREE and now.get(name) != was.get(name)]
 
 
+def save_field_rows(model: RetrievalModel, path: Path) -> None:
+    """Write what the rows of the fields' tables stand for."""
+    tables = [pl.DataFrame({"table": name, "row": rows}) for name, rows in model.field_rows.items()]
+    pl.concat([pl.DataFrame(schema={"table": pl.String, "row": pl.String}), *tables]).write_parquet(path)
+
+
+def _field_rows(model: RetrievalModel, start: Artifact) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
+    """The start model's row of every row of a field's table, -1 for a value that it did not know."""
+    if not model.field_rows:
+        return {}
+    known = pl.read_parquet(start.file(FIELD_ROWS))
+    return {name: rows_of(known.filter(pl.col("table") == name)["row"], pl.Series(rows)) for name, rows in model.field_rows.items()}
+
+
 def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:
     for name in other_settings(recipe, start)[:1]:
         _refuse(f"model.{name}", getattr(recipe.model, name, None), start.manifest.settings["model"].get(name), start)
@@ -117,7 +137,8 @@ def _learned(model: RetrievalModel, state: Mapping[str, _Value]) -> dict[str, _V
 
 def _refuse_other_shapes(model: RetrievalModel, old: dict[str, tuple[int, ...]], new: dict[str, tuple[int, ...]], start: Artifact) -> None:
     """What settings do not tell: the model was written by another version."""
-    shapes = [{name: shape[1:] if name in model.per_item else shape for name, shape in state.items()} for state in (new, old)]
+    rows = model.per_item | model.field_rows.keys()
+    shapes = [{name: shape[1:] if name in rows else shape for name, shape in state.items()} for state in (new, old)]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         now, was = (each.get(name) for each in shapes)
         if now != was:

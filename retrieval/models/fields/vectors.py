@@ -1,6 +1,6 @@
 """Rows -> the vectors of their fields: a lookup of codes for all of them, and a product for numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retrieval.data.fields.coding import FieldColumn
+from retrieval.data.fields.coding import Coding, FieldColumn
 
 
 class FieldVectors(nn.Module):
@@ -32,6 +32,7 @@ class FieldVectors(nn.Module):
         numbers = [each for each in columns if each.values is not None]
         ordered = [*single, *lists, *numbers]
         self.names = [each.coding.name for each in ordered]
+        self.rows = [row for each in ordered for row in row_names(each.coding)]
         starts = np.cumsum([0, *(each.coding.rows for each in ordered)])
         self.table = nn.Parameter(_drawn(int(starts[-1]), dimension, starts[: len(single) + len(lists)]))
         self.widths = [each.coding.width for each in numbers]
@@ -68,6 +69,12 @@ class FieldVectors(nn.Module):
 
     def _keep(self, name: str, array: NDArray[np.generic]) -> None:
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
+
+
+def row_names(coding: Coding) -> Iterator[str]:
+    """What every row of a field's table stands for, as another dataset's coding of the same field says it, too."""
+    named = dict(enumerate(coding.names, start=1))
+    return (f"{coding.name}={named[row]}" if row in named else f"{coding.name}#{row}" for row in range(coding.rows))
 
 
 _NOTHING = np.empty((0, 0), dtype=np.float32)

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import with_values
@@ -19,6 +20,7 @@ from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.report import report_content
 from retrieval.stages.run import open_run
+from retrieval.stages.train import Beginning
 
 GROUPS, ITEMS, USERS = 4, 40, 60
 NEW = 1000
@@ -162,3 +164,20 @@ def test_cold_users_and_items_are_slices_beside_popularity(tmp_path: Path) -> No
         found = {(each.dimension, each.value): each for each in Measurements.read(system.measurements.file).summary.slices}
         assert wanted <= found.keys()
         assert found["history length", "1"].users == 1
+
+
+def test_a_warm_start_knows_values_by_their_names(tmp_path: Path) -> None:
+    fields, few = {"items": ["group", "price"], "users": ["taste"]}, {"train.steps": 4, "train.validate_every": 4}
+    yesterday = pipeline_on(tmp_path / "yesterday", fields, **few).model_artifact
+    today = pipeline_on(tmp_path / "today", fields, **few, **{"train.start_from": str(yesterday.path)})
+    items = pl.read_parquet(tmp_path / "today" / "items.parquet")
+    items.with_columns(pl.col("group").replace("g1", "new")).write_parquet(tmp_path / "today" / "items.parquet")
+    model, _ = Beginning(today.recipe, today.dataset, yesterday).model()
+    name, old = "items.fields.vectors.table", load_file(yesterday.file("model.safetensors"))
+    fresh, _ = Beginning(today.recipe, today.dataset).model()
+    assert model.field_rows[name] == ["group#0", "group=g0", "group=g2", "group=g3", "group=new", "price#0", "price#1", "price#2"]
+    state = model.state_dict()
+    assert torch.equal(state[name][[0, 1, 2, 3, 5, 6, 7]], old[name][[0, 1, 3, 4, 5, 6, 7]])
+    assert torch.equal(state[name][4], fresh.state_dict()[name][4])
+    assert torch.equal(state["user_fields.fields.vectors.table"], old["user_fields.fields.vectors.table"])
+    assert today.model_artifact.summary["start"]["model"] == yesterday.id

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,9 +23,14 @@ from torch.utils._pytree import tree_leaves
 
 from retrieval.core.errors import IntegrityError, InterruptedRunError, QualityGateError, UsageError
 from retrieval.core.ranks import Place
+from retrieval.data.fields.coding import code_column
+from retrieval.data.fields.settings import CategoricalField
 from retrieval.data.sequences import SequenceDataset
 from retrieval.losses.settings import LossSettings, PenaltySettings
 from retrieval.models import item_tower
+from retrieval.models.fields.inputs import FieldInputs
+from retrieval.models.fields.settings import FieldsSettings
+from retrieval.models.gates.settings import SENetSettings
 from retrieval.models.settings import ComiRecSASettings, Gru4RecSettings, InterestTransformerSettings, PriorSettings
 from retrieval.models.table import build_model
 from retrieval.training import sharded_rows, tensor_files
@@ -42,6 +48,7 @@ from retrieval.training.validation import validate
 ITEMS, USERS, LARGE = 40, 30, 30_000
 SAMPLED = LossSettings(negatives=12, leave_out="past")
 CUTS = ExampleSettings(name="random-cut", batch_size=7)
+GROUPED = FieldsSettings(items=("group",), gate=SENetSettings())
 CASES: dict[str, dict[str, Any]] = {
     "sampled": {"loss": SAMPLED},
     "full": {"loss": LossSettings(name="full-softmax")},
@@ -50,11 +57,13 @@ CASES: dict[str, dict[str, Any]] = {
     "cuts": {"loss": LossSettings(negatives=12, penalties=PenaltySettings(orthogonality=0.1, routing=0.1)), "examples": CUTS},
     "rows": {"loss": SAMPLED, "optimizer": OptimizerSettings(item_table="row-wise", learning_rate=0.01, clip_norm=0.1)},
     "slots": {"loss": SAMPLED, "examples": ExampleSettings(name="session-parallel", batch_size=5, unroll=4)},
+    "fields": {"loss": SAMPLED, "model": ComiRecSASettings(dimension=8, history=6, interests=2, fields=GROUPED)},
 }
 """Unequal shares, weights that differ, clipped gradients: every one of 7 windows and of 5 slots for two processes."""
 ROW_WISE = OptimizerSettings(item_table="row-wise", learning_rate=0.01, weight_decay=0.1, clip_norm=0.1)
 SHARDED: dict[str, dict[str, Any]] = {
     "windows": {"loss": SAMPLED, "accumulate": 2},
+    "fields": CASES["fields"],
     "cuts": {"loss": LossSettings(name="bpr-max", source="queue", queue_batches=2), "examples": CUTS, "watched": 2, "filter_seen": True},
     "slots": {**CASES["slots"], "loss": LossSettings(source="mixed", negatives=12), "accumulate": 2},
     "scored": {
@@ -82,6 +91,13 @@ def events() -> TrainingEvents:
     return TrainingEvents.of(SequenceDataset(offsets, items, np.arange(offsets[-1]), weights), lengths)
 
 
+def known_fields(n_items: int) -> FieldInputs:
+    """A name for every item, three names in turn; one item that training has not met."""
+    names = pl.Series([f"g{number % 3}" for number in range(n_items)])
+    group = code_column("group", CategoricalField(), names, np.ones(n_items, dtype=np.int64))
+    return FieldInputs(items=[group], trained=np.arange(n_items) > 0)
+
+
 def held_out(known: TrainingEvents, watched: int, n_items: int) -> HeldOut:
     """The last event of the first users."""
     users = torch.arange(watched)
@@ -102,7 +118,8 @@ def make_run(case: str, folder: Path, world: World = ALONE, **changes: Any) -> T
     settings = TrainSettings(**values)
     known = events()
     held = held_rows(settings, n_items, world)
-    model: Any = build_model(model_settings.model_copy(update={"dropout": dropout}), n_items, 1, held)
+    fields = known_fields(n_items) if model_settings.fields.items else None
+    model: Any = build_model(model_settings.model_copy(update={"dropout": dropout}), n_items, 1, held, fields)
     model.fit_prior(known.counts(n_items), known.counts(n_items) // 2)
     batches = EXAMPLES[settings.examples.name](known, model.history, settings.examples, 1)
     objective = Objective(model, known, settings.loss, torch.float32, 1, batches, world)
