@@ -8,7 +8,7 @@ from retrieval.core.resources import available_threads
 FEWEST = 8
 """Vectors: fewer make no picture."""
 _DIMENSIONS, _PERPLEXITY, _STEPS = 50, 30.0, 500
-_NEIGHBOURS = 10
+_NEIGHBOURS, _BLOCK = 10, 1024
 Floats = npt.NDArray[np.floating]
 
 
@@ -39,15 +39,20 @@ def tsne(vectors: Floats, seed: int, threads: int = 0) -> npt.NDArray[np.float64
 def same_category_share(vectors: Floats, categories: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """float64 [M]: share of the 10 nearest other vectors (cosine) whose category is the vector's own; NaN where it has none (-1).
 
-    Quadratic in M; meant for a sample.
+    Time is quadratic in M, so it is meant for a sample; memory is not.
     """
     unit = unit_rows(vectors)
+    blocks = (np.arange(start, min(start + _BLOCK, len(unit))) for start in range(0, len(unit), _BLOCK))
+    shares = np.concatenate([_same_category(unit, categories, rows) for rows in blocks])
+    return np.where(categories >= 0, shares, np.nan)
+
+
+def _same_category(unit: npt.NDArray[np.float64], categories: npt.NDArray[np.int32], rows: npt.NDArray[np.int64]) -> Floats:
     near = min(_NEIGHBOURS, len(unit) - 1)
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -np.inf)
+    cosines = unit[rows] @ unit.T
+    cosines[np.arange(len(rows)), rows] = -np.inf
     nearest = np.argpartition(-cosines, near - 1, axis=1)[:, :near]
-    same = (categories[nearest] == categories[:, None]).mean(axis=1)
-    return np.where(categories >= 0, same, np.nan)
+    return np.asarray((categories[nearest] == categories[rows][:, None]).mean(axis=1))
 
 
 def unit_rows(vectors: Floats) -> npt.NDArray[np.float64]:

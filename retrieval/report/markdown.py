@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from retrieval.report import figures
 from retrieval.report.printable import printable
-from retrieval.report.tables import Card, Cell, Group, Page, Section, Table
+from retrieval.report.tables import Card, Cell, Group, Page, Section, Table, in_plain
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#$])")
 _LIST = re.compile(r"^(\d*)([-+=.)])")
@@ -63,7 +63,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return escape(f"{cell.text} ({cell.small})" if cell.small else cell.text)
+    return escape(f"{in_plain(cell)} ({cell.small})" if cell.small else in_plain(cell))
 
 
 def _card(card: Card) -> Iterator[str]:

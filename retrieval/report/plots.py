@@ -26,7 +26,7 @@ _ESCAPES = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
 
 def chart_json(figure: Figure) -> str:
     """JSON that is safe inside a script element: no character in it can end the element or start a tag."""
-    return json.dumps(figure, allow_nan=False, separators=(",", ":")).translate(_ESCAPES)
+    return json.dumps(figure, allow_nan=False, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
 
 
 def painted(figure: Figure, *, dark: bool = False) -> Figure:

@@ -17,7 +17,8 @@ def headline(content: ReportContent) -> Section:
     systems, confidence = _ordered(results), f"{100 * results.confidence:g} %"
     reading = (
         f"Means over users; the bars and the figures in small print are the {confidence} interval, the range the mean would stay in "
-        "had other users been drawn. Higher, and further right, is better, except for gini."
+        "had other users been drawn. Higher, and further right, is better; of gini and calibration lower is, and of the shares of popular "
+        "and rare items neither. An arrow marks a difference that is sure, its colour whether it is good."
     )
     drawn = chart("headline", f"{results.primary} of every system with its interval", charts.dots(systems, results.primary))
     tables = (_metric_table(results, systems), *_difference_table(results))

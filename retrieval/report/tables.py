@@ -102,6 +102,13 @@ class Page:
 _ROWS = 200
 PointT = TypeVar("PointT")
 
+_ARROWS = {"up": "\u25b2 ", "down": "\u25bc "}
+
+
+def in_plain(cell: Cell) -> str:
+    """The text of a cell where there is no colour: a sure difference has its arrow before it."""
+    return f"{_ARROWS.get(cell.tone.partition(' ')[0], '')}{cell.text}"
+
 
 def cell(value: Cell | str) -> Cell:
     """Text as a cell; cells stay."""

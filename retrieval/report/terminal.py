@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from retrieval.report.printable import clipped, printable
-from retrieval.report.tables import Cell, Page, Section, Table
+from retrieval.report.tables import Cell, Page, Section, Table, in_plain
 
 _WIDEST, _TALLEST = 50, 30
 
 
 def render_terminal(page: Page, names: Sequence[str]) -> str:
-    """The summary, and the unfolded tables of the sections named; a star marks a sure difference."""
+    """The summary, and the unfolded tables of the sections named; an arrow marks a sure difference."""
     lines = [printable(page.title), "", *map(printable, page.summary)]
     for section in page.sections:
         if section.name in names:
@@ -45,8 +45,7 @@ def table_lines(table: Table) -> list[str]:
 
 
 def _shown(cell: Cell, word: bool) -> str:
-    mark = "* " if cell.tone.startswith(("up", "down")) else ""
-    return cell.text if word or not cell.small else f"{mark}{cell.text} [{cell.small}]"
+    return cell.text if word or not cell.small else f"{in_plain(cell)} [{cell.small}]"
 
 
 def _padded(text: str, width: int, word: bool) -> str:

@@ -11,13 +11,14 @@ import pytest
 
 from retrieval.core.errors import ResourceError
 from retrieval.report import figures, page
-from retrieval.report.content import ReportContent, Results, System, TrainingCurve, TrainingPoint
-from retrieval.report.explained import ExplainedUser, GalleryContent, ListedItem
+from retrieval.report.content import InterestSummary, ItemMap, MapPoint, ReportContent, Results, System, TrainingCurve, TrainingPoint
+from retrieval.report.explained import ExplainedInterest, ExplainedUser, GalleryContent, ListedItem, NamedItem
 from retrieval.report.gallery_page import gallery_page
 from retrieval.report.markdown import render_markdown
 from retrieval.report.page import render_html
 from retrieval.report.report_page import report_page
 from retrieval.report.sections import SECTIONS
+from retrieval.report.settings import ReportSettings
 from retrieval.report.user_cards import user_card
 
 _VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -219,3 +220,21 @@ def test_a_list_that_diversity_leaves_alone_is_shown_once() -> None:
     assert "leaves it as it is" in card.tables[0].caption
     assert "by score alone" not in card.tables[0].columns
     assert card.note == "2 visible events."
+
+
+def test_the_largest_report_that_can_be_asked_for_stays_below_8_mb(content: ReportContent) -> None:
+    title = "\u6771\u4eac" * 500
+    item = NamedItem(item_id=1, title=title, category="c")
+    listed = [ListedItem(item_id=n, title=title, rank=n, score=1.0, interest=0, hit=False, driven_by=(title,) * 3) for n in range(1, 51)]
+    interest = ExplainedInterest(interest=0, items=9, nearest=(item,) * 5, drivers=(item,) * 3)
+    user = ExplainedUser(user=1, events=9, interests=(interest,) * 8, items=listed, by_score=listed[::-1])
+    most = {
+        name: max(one.le for one in field.metadata if hasattr(one, "le"))
+        for name, field in ReportSettings.model_fields.items()
+        if name != "seed"
+    }
+    assert set(most) == {"users", "top", "map_items"}
+    points = (MapPoint(kind="item", x=1.234, y=-5.678, label=title, category="c"),) * most["map_items"]
+    interests = InterestSummary(item_map=ItemMap(points=points), sample_users=(user,) * most["users"])
+    assert most["top"] == len(listed)
+    assert len(render_html(report_page(content.model_copy(update={"interests": interests}))).encode()) < 8_000_000
