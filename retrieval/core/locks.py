@@ -7,12 +7,15 @@ import getpass
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from retrieval.core.errors import ConflictError
+from retrieval.core.errors import ConflictError, ResourceError
+
+_TRIES, _PAUSE = 3, 0.02
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,10 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path`; the kernel lets go of it when the process dies, however it dies.
 
     Raises:
-        ConflictError: another process holds it.
+        ConflictError: another process holds it. ResourceError: there are no locks where it lies.
     """
     with path.open("a+", encoding="utf-8") as stream:
-        if not _taken(stream):
+        if not _taken_soon(stream):
             raise ConflictError(
                 f"{_owner(stream) or 'another process'} is at it",
                 where=what,
@@ -80,11 +83,24 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         yield
 
 
+def _taken_soon(stream: IO[str]) -> bool:
+    """Whoever only asks for the owner holds the lock for a moment, too."""
+    for _ in range(_TRIES):
+        if _taken(stream):
+            return True
+        time.sleep(_PAUSE)
+    return _taken(stream)
+
+
 def _taken(stream: IO[str]) -> bool:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError as error:
+        raise ResourceError(
+            f"the file system takes no locks: {error.strerror}", where=stream.name, remedy="put the workspace on one that does"
+        ) from None
     return True
 
 

@@ -74,6 +74,8 @@ _NO_SERVICE = {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 # Every writer words a full disk differently: arrow and polars wrap it, FAISS and safetensors print it.
 _NO_SPACE_WORDS = ("No space left", "os error 28", "errno 28", "File too large", "Disk quota")
 
+_NO_MEMORY_WORDS = ("can't allocate memory", "CUDA out of memory")
+
 
 def as_resource_error(error: BaseException, where: object) -> ResourceError | None:
     """The ResourceError that an exception of any writer stands for, or None when it is something else."""
@@ -84,7 +86,7 @@ def as_resource_error(error: BaseException, where: object) -> ResourceError | No
         return ResourceError("cannot be written", where=where, remedy="choose a --workspace you may write to")
     if code in _NO_SERVICE:
         return ResourceError(os.strerror(code).lower(), where=getattr(error, "filename", None) or where, remedy="see to it and run again")
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY_WORDS):
         return ResourceError("out of memory", where=where, remedy="lower the batch or block sizes of the recipe")
     return None
 

@@ -37,11 +37,6 @@ class AbstractIndex(ABC):
         """Whether no item that is left out of the hits scores above the last hit, rounding apart."""
 
     @property
-    def max_results(self) -> int:
-        """The largest n that `search` takes."""
-        return self.count
-
-    @property
     def device(self) -> str:
         """`cpu` or `gpu`."""
         return "cpu"
@@ -50,14 +45,14 @@ class AbstractIndex(ABC):
         """The n items of largest inner product for each query; rows are -1 past the last item.
 
         Raises:
-            UsageError: the dimension differs from the index's, or min(n, count) is not in 1..max_results.
+            UsageError: the dimension differs from the index's, or n is less than 1.
             IntegrityError: a query is not finite.
         """
         queries = as_vectors(queries, "queries")
         if queries.shape[1] != self.dimension:
             raise UsageError(f"queries have {queries.shape[1]} dimensions", where="index", expected=str(self.dimension))
-        if not 1 <= min(n, self.count) <= self.max_results:
-            raise UsageError(f"n = {n}", where="index", expected=f"1 to {self.max_results}")
+        if n < 1:
+            raise UsageError(f"n = {n}", where="index", expected="at least 1")
         return _padded(self._search(queries, min(n, self.count)), n)
 
     def without(self, blocked: Bool[np.ndarray, "n"]) -> "AbstractIndex":  # noqa: ARG002 (most kinds cannot)

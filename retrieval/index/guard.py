@@ -35,8 +35,10 @@ class SearchGuard:
         """Hold off everything else."""
         with self._turn:
             self._waiting += 1
-            self._turn.wait_for(lambda: not (self._changing or self._searches))
-            self._waiting -= 1
+            try:
+                self._turn.wait_for(lambda: not (self._changing or self._searches))
+            finally:
+                self._waiting -= 1
             self._changing = True
         try:
             yield

@@ -4,7 +4,8 @@ Our own exact index takes the largest score over the interests before it selects
 Any other index is searched for each interest and the hits are merged. The pool is the exact top of the catalog by
 (-score, row) whenever the index is exact: every answer carries a bound on what was left out, and the few users whose
 bound does not settle their pool (long histories, many equal scores) are searched deeper and at last over every item
-that is not blocked. The same inputs give the same bytes whatever the batch, the threads and the history lengths of the others.
+that is not blocked. The same inputs give the same bytes whatever the threads and the history lengths of the others, and under an
+exact index whatever the batch.
 """
 
 import numpy as np
@@ -97,7 +98,7 @@ class InterestSearch:
     def _too_deep(self, m: int) -> bool:
         # Where a filter leaves few items, looking at each costs less than any search, and settles every pool.
         few_are_open = len(self._open_rows) <= max(self.n * _DEEPER, m)
-        return few_are_open or m > self.index.max_results or m > max(self.index.count // _LARGEST_SHARE, self.n * _DEEPER)
+        return few_are_open or m > max(self.index.count // _LARGEST_SHARE, self.n * _DEEPER)
 
     def _fill(self, members: Int64[np.ndarray, "g"], m: int, batch: tuple[np.ndarray, ...], pools: Pools) -> Int64[np.ndarray, "g"]:
         """Fill the members' pools from m hits an interest; the hits to ask for next, 0 where the pool is settled."""

@@ -1,5 +1,6 @@
 """build-index: item vectors -> index, measured against exact search on the queries that will come."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from retrieval.core.errors import IntegrityError, QualityGateError
 from retrieval.core.parts import own_scratch
 from retrieval.index.abstract import AbstractIndex
 from retrieval.index.choice.judge import Finding, Judge
-from retrieval.index.exact.index import ExactIndex
+from retrieval.index.exact.index import oracle
 from retrieval.index.settings import IndexSettings
 from retrieval.index.table import build_index, read_index
 from retrieval.stages.index_choice import Decision, decide, make_search
@@ -51,15 +52,12 @@ def write_index(
 def _write_index(
     settings: IndexSettings, vectors: Artifact, users: UserInterests, blocked: NDArray[np.bool_], staged: StagedArtifact, scratch: Path
 ) -> None:
-    items = load_vectors(vectors)
-    decision = decide(settings, items, users, blocked, staged) if settings.choose.target_recall else None
+    items, path = load_vectors(vectors), staged.path("index.faiss")
+    decision = _written(settings, items, users, blocked, staged, scratch)
     built = settings if decision is None else settings.model_copy(update=decision.search)
-    index = decision.index if decision and decision.index else build_index(items, built, scratch)
-    path = staged.path("index.faiss")
-    index.write(path)
     # What is measured is what is read back: a file that lost something must not pass on the strength of the original.
-    written = read_index(path, built, count=len(items), dimension=items.shape[1])
-    finding = _finding(written, items, users, settings, blocked)
+    index = read_index(path, built, count=len(items), dimension=items.shape[1])
+    finding = _finding(index, items, users, settings, blocked)
     staged.summary |= {
         "factory": built.factory,
         "metric": "inner product",
@@ -76,13 +74,29 @@ def _write_index(
     }
 
 
+def _written(
+    settings: IndexSettings,
+    items: NDArray[np.float32],
+    users: UserInterests,
+    blocked: NDArray[np.bool_],
+    staged: StagedArtifact,
+    scratch: Path,
+) -> Decision | None:
+    """Write the index, and let go of it before it is read back: two of them would be the most memory of the stage."""
+    decision = decide(settings, items, users, blocked, staged) if settings.choose.target_recall else None
+    built = settings if decision is None else settings.model_copy(update=decision.search)
+    index = decision.index if decision and decision.index else build_index(items, built, scratch)
+    index.write(staged.path("index.faiss"))
+    return None if decision is None else replace(decision, index=None)
+
+
 def _finding(
     index: AbstractIndex, items: NDArray[np.float32], users: UserInterests, settings: IndexSettings, blocked: NDArray[np.bool_]
 ) -> Finding:
     if index.is_exact:
         return Finding(1.0, 1.0)
     n = settings.choose.n
-    judge = Judge(ExactIndex(items, settings), users.vectors, users.valid, n, blocked)
+    judge = Judge(oracle(items, settings), users.vectors, users.valid, n, blocked)
     return judge.finding(make_search(n, settings.threads)(index, items, blocked))
 
 

@@ -18,7 +18,7 @@ from retrieval.index.choice.judge import Judge, MakeSearch, UserSearch, finding_
 from retrieval.index.choice.lists import Depths, depths_of
 from retrieval.index.choice.prices import Code, Prices, codes_for
 from retrieval.index.exact.cuda import CudaEngine
-from retrieval.index.exact.index import ExactIndex
+from retrieval.index.exact.index import oracle
 from retrieval.index.faiss.build import Coarse, build_faiss, make_coarse
 from retrieval.index.faiss.index import FaissIndex
 from retrieval.index.faiss.library import faiss_fault, gpu_count
@@ -35,6 +35,7 @@ _GAIN = 0.98
 _SINGLE_USERS = 32
 _GRAPH, _GRAPH_BYTES = "HNSW32", 4 * 66 + 8
 _LONGEST_QUEUE = 4096
+_TOO_LARGE = "over max_memory"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Chooser:
         blocked: Bool[np.ndarray, "n"] | None,
     ) -> None:
         self.vectors, self.settings, self.wanted, self.make_search, self.blocked = vectors, settings, settings.choose, make_search, blocked
-        self.exact = ExactIndex(vectors, settings.model_copy(update={"factory": "exact"}))
+        self.exact = oracle(vectors, settings)
         self.judge = Judge(self.exact, *users, self.wanted.n, blocked)
         fault = faiss_fault()
         if fault:
@@ -111,7 +112,7 @@ class _Chooser:
             on_gpu=isinstance(self.exact.engine, CudaEngine) or (self.has_faiss and settings.device != "cpu" and gpu_count() > 0)
         )
         self.prices = Prices(vectors, self.judge, make_search, settings, self.clock)
-        self.diagnostics = diagnose(self.exact)
+        self.diagnostics = diagnose(self.exact, np.zeros(len(vectors), dtype=bool) if blocked is None else blocked)
         self.points: list[Point] = []
         self.best: _Candidate | None = None
         self.fallback: _Candidate | None = None
@@ -124,9 +125,11 @@ class _Chooser:
     def try_exact(self) -> None:
         """Vectors, and a copy in half the precision."""
         count, dimension = self.vectors.shape
-        memory = count * (6.0 * dimension + 12)
-        if self._fits(self.exact.settings, memory):
-            self._consider(self.exact.settings, self.exact, memory, None)
+        memory, settings = count * (6.0 * dimension + 12), self._with("exact")
+        if settings.device == "gpu" and self.exact.device != "gpu":
+            self._note(settings, memory, None, "torch sees no GPU that multiplies bfloat16")
+        elif self._fits(settings, memory):
+            self._consider(settings, self.exact, memory, None)
 
     def climb(self) -> None:
         """Cluster with more lists while that pays, and with fewer where more never did."""
@@ -134,26 +137,50 @@ class _Chooser:
         if count < _FEWEST:
             return
         start = 2 ** round(math.log2(2 * math.sqrt(count)))
-        codes = [code for code in codes_for(dimension) if self._fits(self._with(code.factory(start)), code.memory(count, dimension, start))]
+        codes = [code for code in codes_for(dimension) if self._fits_lists(code, start) and self._lives_here(code, start)]
         if not codes or self._cheapest(codes, start, 0.0) >= self.bar:
             return
         first = self._steps(start, 2.0, codes, (math.inf, 0.0))
         if first is not None:
             self._steps(start // 2, 0.5, codes, first)
 
+    def _nothing(self) -> ResourceError:
+        too_large = [point.memory for point in self.points if point.verdict == _TOO_LARGE]
+        if not too_large:
+            return ResourceError(f"no index can be built: {self.points[0].verdict}", where="index.device", remedy="device = 'auto'")
+        return ResourceError(
+            f"no index fits {self.wanted.max_memory / 1e6:.0f} MB",
+            where="index.choose.max_memory",
+            expected=f"at least {min(too_large) / 1e6:.0f} MB",
+            remedy=f"allow more memory, {'' if self.has_faiss else 'install FAISS, '}or train fewer dimensions",
+        )
+
+    def _lives_here(self, code: Code, lists: int) -> bool:
+        """Whether small indexes of a code could be built, and are priced now: a GPU that is insisted on takes few kinds."""
+        try:
+            self.prices.roofline(code, lists, 0.0)
+        except ResourceError as error:
+            self._note(self._with(code.factory(lists)), self._memory(code, lists), None, f"not here: {error.what}")
+            return False
+        return True
+
     def _steps(self, lists: int, factor: float, codes: list[Code], last: tuple[float, float]) -> tuple[float, float] | None:
         """Double or halve the lists while the price falls; the first step's price and scanned codes if no other was better."""
         first: tuple[float, float] | None = None
+        steps = 0
         while 4 <= lists <= len(self.vectors) // _SHORTEST_LIST:
             # Twice the lists read half the codes at the very best, half the lists no fewer.
             hoped = self._cheapest(codes, lists, last[1] / max(factor, 1.0))
             if math.isfinite(last[0]) and hoped >= min(_GAIN * last[0], self.bar):
                 break
             found = self._at(lists, codes)
-            better = found[0] < _GAIN * last[0]
-            first = found if first is None else None
-            if not better:
+            steps += 1
+            if steps == 1:
+                first = found
+            if found[0] >= _GAIN * last[0]:
                 break
+            if steps > 1:
+                first = None
             last, lists = found, int(lists * factor)
         return first
 
@@ -174,11 +201,13 @@ class _Chooser:
 
     def _try_lists(self, code: Code, coarse: Coarse, depths: Depths, nprobe: int) -> None:
         lists = len(coarse.centroids)
-        settings, memory = self._with(code.factory(lists), nprobe=nprobe), code.memory(len(self.vectors), self.vectors.shape[1], lists)
+        settings, memory = self._with(code.factory(lists), nprobe=nprobe), self._memory(code, lists)
         estimated = self.prices.roofline(code, lists, depths.scanned_at(nprobe))
         if not self._fits(settings, memory) or not self._may_win(settings, memory, estimated, sure=self.prices.is_known(code)):
             return
-        index = build_faiss(self.vectors, settings, coarse=coarse)
+        index = self._built(settings, memory, coarse)
+        if index is None:
+            return
         knobs = {p: settings.model_copy(update={"nprobe": p}) for p in _knobs(nprobe, lists)}
         slack = _SURE if self.prices.is_known(code) else _UNSURE
 
@@ -199,11 +228,17 @@ class _Chooser:
             self._note(settings, memory, None, f"vetoed: {self.diagnostics.veto}")
             return
         # It costs no less with more items, so there is no slack to give.
-        estimated = self.prices.graph(_GRAPH)
+        try:
+            estimated = self.prices.graph(_GRAPH)
+        except ResourceError as error:
+            self._note(settings, memory, None, f"not here: {error.what}")
+            return
         if estimated >= self.bar:
             self._note(settings, memory, estimated, f"not built: at least {estimated * 1e6:.0f} us a user")
             return
-        index = build_faiss(self.vectors, settings)
+        index = self._built(settings, memory)
+        if index is None:
+            return
         knobs = {
             ef: settings.model_copy(update={"ef_search": ef}) for ef in _knobs(self.judge.n, max(self.judge.n, min(count, _LONGEST_QUEUE)))
         }
@@ -213,16 +248,18 @@ class _Chooser:
         """What was found."""
         chosen = self.best or self.fallback
         if chosen is None:
-            least = min(point.memory for point in self.points)
-            raise ResourceError(
-                f"no index fits {self.wanted.max_memory / 1e6:.0f} MB",
-                where="index.choose.max_memory",
-                expected=f"at least {least / 1e6:.0f} MB",
-                remedy=f"allow more memory, {'' if self.has_faiss else 'install FAISS, '}or train fewer dimensions",
-            )
+            raise self._nothing()
         held, final = self.best is not None, replace(chosen.point, verdict="chosen") if self.best else chosen.point
         points = tuple(final if point is chosen.point else point for point in self.points)
         return Choice(chosen.settings, chosen.index, final, held, points, self.diagnostics, self.clock.repeated)
+
+    def _built(self, settings: IndexSettings, memory: float, coarse: Coarse | None = None) -> FaissIndex | None:
+        """The index; None, and a note, where it has no place, such as a GPU too small for it."""
+        try:
+            return build_faiss(self.vectors, settings, coarse=coarse)
+        except ResourceError as error:
+            self._note(settings, memory, None, f"not here: {error.what}")
+            return None
 
     def _tuned(self, index: FaissIndex, knobs: dict[int, IndexSettings], affordable: Callable[[int], bool]) -> IndexSettings:
         """The least knob that holds the target, the dearest affordable one where none does: more never finds less."""
@@ -257,8 +294,9 @@ class _Chooser:
     def _keep(self, candidate: _Candidate) -> None:
         point = candidate.point
         if point.verdict == "holds" and (point.seconds or 0.0) < self.bar:
-            self.best = candidate
-        if self.fallback is None or (point.lower or 0.0) > (self.fallback.point.lower or 0.0):
+            # What lost is let go of: each holds an index.
+            self.best, self.fallback = candidate, None
+        elif self.best is None and (self.fallback is None or (point.lower or 0.0) > (self.fallback.point.lower or 0.0)):
             self.fallback = candidate
 
     def _verdict(self, point: Point) -> str:
@@ -268,9 +306,16 @@ class _Chooser:
 
     def _fits(self, settings: IndexSettings, memory: float) -> bool:
         if self.wanted.max_memory and memory > self.wanted.max_memory:
-            self._note(settings, memory, None, "over max_memory")
+            self._note(settings, memory, None, _TOO_LARGE)
             return False
         return True
+
+    def _fits_lists(self, code: Code, lists: int) -> bool:
+        return self._fits(self._with(code.factory(lists)), self._memory(code, lists))
+
+    def _memory(self, code: Code, lists: int) -> float:
+        count, dimension = self.vectors.shape
+        return code.memory(count, dimension, lists)
 
     def _may_win(self, settings: IndexSettings, memory: float, estimated: float, *, sure: bool) -> bool:
         if estimated * (_SURE if sure else _UNSURE) < self.bar:

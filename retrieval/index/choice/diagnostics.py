@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from retrieval.core.seeds import derive_seed
 from retrieval.index.exact.index import ExactIndex
@@ -30,10 +30,11 @@ class Diagnostics:
         return f"{self.lost:.0%} of the items do not find themselves, more than {_MOST_LOST:.0%}" if self.lost > _MOST_LOST else ""
 
 
-def diagnose(exact: ExactIndex) -> Diagnostics:
-    """Look at a seeded sample of a thousand items."""
+def diagnose(exact: ExactIndex, blocked: Bool[np.ndarray, "n"]) -> Diagnostics:
+    """Look at a seeded sample of a thousand items that lists may hold; others may have no vector worth the name."""
     random = np.random.default_rng(derive_seed("index", "diagnostics"))
-    rows = np.sort(random.choice(exact.count, min(_SAMPLE, exact.count), replace=False))
+    open_rows = np.flatnonzero(~blocked)
+    rows = np.sort(random.choice(open_rows, min(_SAMPLE, len(open_rows)), replace=False))
     vectors: Float32[np.ndarray, "s d"] = np.asarray(exact.vectors[rows])
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     spread = float(np.quantile(norms, 0.99) / max(np.median(norms), np.finfo(np.float32).tiny))

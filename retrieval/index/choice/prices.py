@@ -24,7 +24,7 @@ _READ = 1 << 24
 
 @dataclass(frozen=True)
 class Code:
-    """A way to keep vectors in inverted lists: the factory's word for it, bytes an item, whether recall is lost by it."""
+    """A way to keep vectors in inverted lists: the factory's word for it, and bytes an item."""
 
     name: str
     item_bytes: float

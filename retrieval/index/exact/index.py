@@ -65,3 +65,9 @@ class ExactIndex(AbstractIndex):
     def write(self, path: Path) -> None:
         """Write the vectors in numpy's format; FAISS is not needed to read them."""
         save_array(path, self.vectors)
+
+
+def oracle(vectors: Float32[np.ndarray, "n d"], settings: IndexSettings) -> ExactIndex:
+    """What other indexes are judged by: a GPU that the settings insist on for the index is used where there is one."""
+    elsewhere = settings.device == "gpu" and not CudaEngine.is_available()
+    return ExactIndex(vectors, settings.model_copy(update={"factory": "exact", "device": "auto" if elsewhere else settings.device}))

@@ -21,7 +21,7 @@ from retrieval.index.faiss.checkpoints import Checkpoints
 from retrieval.index.faiss.filling import assign, fill
 from retrieval.index.faiss.index import FaissIndex
 from retrieval.index.faiss.library import faiss_library
-from retrieval.index.faiss.parts import core, fault, is_one_of, reason
+from retrieval.index.faiss.parts import core, fault, is_one_of, parts, reason
 from retrieval.index.faiss.threads import faiss_threads
 from retrieval.index.settings import IndexSettings
 
@@ -149,7 +149,8 @@ def _training_sample(vectors: Float32[np.ndarray, "n d"], settings: IndexSetting
 
 def _build_threads(faiss: Any, index: Any, settings: IndexSettings) -> int:
     """Threads that leave the same index each time: graphs and learned rotations come out differently with every number."""
-    alone = "OPQ" in settings.factory or is_one_of(faiss, core(faiss, index), "IndexHNSW", "IndexNSG")
+    graphs = any(is_one_of(faiss, part, "IndexHNSW", "IndexNSG") for part in parts(faiss, index))
+    alone = graphs or "OPQ" in settings.factory
     return 1 if alone else settings.threads or available_threads()
 
 

@@ -63,9 +63,21 @@ def on_cpu(faiss: Any, placed: Placed) -> Any:
     return faiss.index_gpu_to_cpu(placed.index) if placed.on_gpu else placed.index
 
 
-def too_deep(placed: Placed, n: int) -> str:
+def too_deep(faiss: Any, placed: Placed, n: int, nprobe: int) -> str:
     """Why a search for n hits cannot run where the index is, empty where it can."""
-    return f"n = {n} is more than the {GPU_LIMIT} hits of a GPU" if placed.on_gpu and n > GPU_LIMIT else ""
+    if not placed.on_gpu:
+        return ""
+    if n > GPU_LIMIT:
+        return f"{n} hits are more than the {GPU_LIMIT} of a GPU"
+    return f"nprobe = {nprobe} is more than the {GPU_LIMIT} lists that a GPU visits" if _visited(faiss, placed, nprobe) > GPU_LIMIT else ""
+
+
+def _visited(faiss: Any, placed: Placed, nprobe: int) -> int:
+    """Lists that a search visits; the number of lists limits it where one index says how many it has."""
+    if placed.several:
+        return nprobe
+    inner = core(faiss, placed.index)
+    return min(nprobe, int(inner.nlist)) if hasattr(inner, "nlist") else 0
 
 
 def is_out_of_gpu_memory(error: RuntimeError) -> bool:
@@ -75,7 +87,7 @@ def is_out_of_gpu_memory(error: RuntimeError) -> bool:
 
 def tune_copies(faiss: Any, placed: Placed, nprobe: int) -> None:
     """Set the lists to visit on copies that take no parameters with a search."""
-    if placed.several and is_one_of(faiss, core(faiss, placed.index), "IndexIVF", "GpuIndexIVF", "IndexReplicas"):
+    if placed.several and nprobe <= GPU_LIMIT and is_one_of(faiss, core(faiss, placed.index), "IndexIVF", "GpuIndexIVF", "IndexReplicas"):
         faiss.GpuParameterSpace().set_index_parameter(placed.index, "nprobe", nprobe)
 
 

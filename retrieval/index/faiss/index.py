@@ -22,6 +22,9 @@ from retrieval.index.threads import over_chunks
 
 _log = get_logger("index")
 _DEEPER = 4
+# Queries that FAISS gets at once. A product of another shape rounds differently, which moves near ties and the lists that are
+# visited: blocks are counted from the first query, so that the threads do not show.
+_BLOCK = 256
 
 
 class FaissIndex(AbstractIndex):
@@ -142,15 +145,15 @@ class FaissIndex(AbstractIndex):
     def _search(self, queries: Float32[np.ndarray, "q d"], n: int) -> Hits:
         with self._guard.searching():
             try:
-                return self._living(self._within_limits(n), queries, n)
+                return self._living(self._placed, queries, n)
             except RuntimeError as error:
                 if not (self._placed.on_gpu and devices.is_out_of_gpu_memory(error)):
                     raise
                 return self._living(self._fall_back("a search does not fit its memory"), queries, n)
 
-    def _within_limits(self, n: int) -> devices.Placed:
-        why = devices.too_deep(self._placed, n)
-        return self._fall_back(why) if why else self._placed
+    def _within_limits(self, placed: devices.Placed, n: int) -> devices.Placed:
+        why = devices.too_deep(self._faiss, placed, n, self.settings.nprobe)
+        return self._fall_back(why) if why else placed
 
     def _fall_back(self, why: str) -> devices.Placed:
         if self._fallback is None:
@@ -177,19 +180,21 @@ class FaissIndex(AbstractIndex):
             m = min(self.count, m * _DEEPER)
 
     def _hits(self, placed: devices.Placed, queries: Float32[np.ndarray, "q d"], n: int, selector: Any) -> Hits:
+        placed = self._within_limits(placed, n)
         hits = Hits(np.empty((len(queries), n), np.int64), np.empty((len(queries), n), np.float32))
         parameters = None if placed.several else search_parameters(self._faiss, placed.index, self.settings, n, selector)
         threads = 1 if placed.on_gpu else self.settings.threads
-        over_chunks(self._search_part, len(queries), threads, placed.index, parameters, queries, hits)
+        block = max(1, len(queries)) if placed.on_gpu else _BLOCK
+        over_chunks(self._search_blocks, -(-len(queries) // block), threads, block, placed.index, parameters, queries, hits)
         hits.scores[hits.rows < 0] = -np.inf
         return hits
 
-    def _search_part(self, start: int, stop: int, index: Any, parameters: Any, queries: Float32[np.ndarray, "q d"], hits: Hits) -> None:
+    def _search_blocks(self, start: int, stop: int, block: int, index: Any, parameters: Any, queries: np.ndarray, hits: Hits) -> None:
         # Our threads share out the queries and FAISS keeps to one each: its own wait for each other by spinning, which
         # on a machine with other work to do costs up to a hundred times the search.
-        part = slice(start, stop)
         with faiss_threads(self._faiss, 1):
-            index.search(queries[part], hits.rows.shape[1], params=parameters, D=hits.scores[part], I=hits.rows[part])
+            for part in (slice(number * block, (number + 1) * block) for number in range(start, stop)):
+                index.search(queries[part], hits.rows.shape[1], params=parameters, D=hits.scores[part], I=hits.rows[part])
 
 
 def _first_of(found: Hits, alive: np.ndarray, n: int) -> Hits:

@@ -123,6 +123,22 @@ def test_other_settings_share_the_index_and_disturb_nobody():
     assert index.search(QUERIES, 10).rows.tobytes() == before.rows.tobytes() != wider.search(QUERIES, 10).rows.tobytes()
 
 
+def test_a_change_that_is_interrupted_while_it_waits_holds_nobody_up(monkeypatch):
+    guard, done = SearchGuard(), []
+
+    def interrupted(_predicate):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard._turn, "wait_for", interrupted, raising=False)
+        with pytest.raises(KeyboardInterrupt), guard.changing():
+            pass
+    search = threading.Thread(target=lambda: [done.append(1) for _ in [guard.searching().__enter__()]], daemon=True)
+    search.start()
+    search.join(timeout=5)
+    assert done == [1]
+
+
 def test_searches_run_side_by_side_and_a_change_runs_alone():
     guard, running, seen = SearchGuard(), [], []
     both = threading.Barrier(2, timeout=5)

@@ -86,6 +86,40 @@ def test_a_search_that_a_gpu_cannot_do_falls_back_once_and_says_so(n, calls, mon
     assert "".join(capsys.readouterr()).count("searched on the CPU") == 1
 
 
+class LimitedGpu:
+    """An index on the CPU that takes what a GPU takes."""
+
+    def __init__(self, index) -> None:
+        self.index, self.asked = index, []
+
+    def search(self, queries, k, **named):
+        self.asked.append(k)
+        if k > devices.GPU_LIMIT:
+            raise RuntimeError("k > 2048")
+        return self.index.search(queries, k, **named)
+
+
+def test_rows_that_died_never_drive_a_search_past_what_a_gpu_takes(monkeypatch):
+    index = build_faiss(VECTORS, settings_for("Flat"))
+    index.remove(np.arange(600))
+    limited, on_cpu = LimitedGpu(index._placed.index), index._placed.index
+    index._placed = Placed(limited, on_gpu=True, several=True)
+    monkeypatch.setattr(devices, "on_cpu", lambda *_: on_cpu)
+    monkeypatch.setattr("retrieval.index.faiss.index.takes_selector", lambda *_: False)
+    wanted = 600 + np.argsort(-(VECTORS[:3] @ VECTORS[600:].T), axis=1, kind="stable")
+    for n in (700, 1900):
+        assert np.mean(index.search(VECTORS[:3], n).rows == wanted[:, :n]) > 0.99
+    assert max(limited.asked) <= devices.GPU_LIMIT
+
+
+def test_more_lists_than_a_gpu_visits_are_too_deep_for_it():
+    index = build_faiss(VECTORS, settings_for("IVF2500,Flat", train_sample=3000))
+    index._placed = Placed(index._placed.index, on_gpu=True)
+    why = devices.too_deep(faiss_library(), index._placed, 10, 2400)
+    assert why == "nprobe = 2400 is more than the 2048 lists that a GPU visits"
+    assert devices.too_deep(faiss_library(), index._placed, 10, 2048) == ""
+
+
 def test_cagra_without_a_gpu_is_a_resource_error():
     with pytest.raises(ResourceError, match="CAGRA is built on a GPU and this FAISS sees none"):
         build_faiss(VECTORS, settings_for("CAGRA32"))

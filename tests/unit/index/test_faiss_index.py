@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
-from retrieval.index.faiss import devices
+from retrieval.index.faiss import build, devices
 from retrieval.index.faiss.build import build_faiss, read_faiss
 from retrieval.index.faiss.library import faiss_library
 from retrieval.index.settings import IndexSettings
@@ -33,6 +33,21 @@ def test_an_unknown_factory_string_is_a_usage_error_of_one_line(factory):
     assert "try Flat" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "/project/" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("factory", "threads"), [("IVF600_HNSW8,Flat", 1), ("HNSW8", 1), ("OPQ4,IVF8,PQ4", 1), ("IVF8,SQ8", 3)])
+def test_graphs_are_linked_by_one_thread_wherever_they_stand(factory, threads):
+    settings = settings_for(factory, threads=3)
+    assert build._build_threads(faiss_library(), build.make_empty(faiss_library(), 16, settings), settings) == threads
+
+
+def test_the_threads_of_a_search_change_no_bit_of_it():
+    # Queries in blocks of other sizes differ in the last bits, which is seen in many of them only.
+    random = np.random.default_rng(1)
+    items, queries = random.normal(size=(2048, 64)).astype(np.float32), random.normal(size=(1000, 64)).astype(np.float32)
+    hits = [build_faiss(items, settings_for("Flat", threads=threads)).search(queries, 8) for threads in (1, 2, 3)]
+    assert hits[0].scores.tobytes() == hits[1].scores.tobytes() == hits[2].scores.tobytes()
+    assert hits[0].rows.tobytes() == hits[1].rows.tobytes() == hits[2].rows.tobytes()
 
 
 @pytest.mark.parametrize("factory", ["IVF0,Flat", "HNSW0", "HNSW1", "HNSW01,Flat", "NSG0", "PQ0", "PQ4x0", "IVF16_HNSW0,Flat"])

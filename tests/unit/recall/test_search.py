@@ -1,4 +1,4 @@
-"""Searching users: long histories, block lists, limits of an index, near ties, refusals."""
+"""Searching users: long histories, block lists, near ties, refusals."""
 
 import tracemalloc
 from pathlib import Path
@@ -39,15 +39,11 @@ class FloatIndex(AbstractIndex):
 
 
 class SpiedIndex(FloatIndex):
-    """Remembers how many hits were asked for, and may take only so many."""
+    """Remembers how many hits were asked for."""
 
-    def __init__(self, vectors: np.ndarray, limit: int = 0) -> None:
+    def __init__(self, vectors: np.ndarray) -> None:
         super().__init__(vectors)
-        self.limit, self.asked = limit, []
-
-    @property
-    def max_results(self) -> int:
-        return self.limit or self.count
+        self.asked: list[tuple[int, int]] = []
 
     def _search(self, queries: np.ndarray, n: int) -> Hits:
         self.asked.append((len(queries), n))
@@ -95,15 +91,6 @@ def test_one_long_history_does_not_deepen_the_search_of_the_others() -> None:
     InterestSearch(index, vectors, 20)(interests, valid, seen_of(histories))
     assert index.asked[0] == (29 * 3, 20 + 16 + 16)
     assert [queries for queries, n in index.asked if n > 1000] == [3]
-
-
-def test_an_index_with_a_limit_is_never_asked_for_more_and_nothing_is_lost() -> None:
-    vectors, interests, valid = random_case()
-    histories = [np.arange(length) for length in np.linspace(0, 2900, 30).astype(int)]
-    limited, free = SpiedIndex(vectors, limit=128), SpiedIndex(vectors)
-    found, wanted = (InterestSearch(index, vectors, 40)(interests, valid, seen_of(histories)) for index in (limited, free))
-    assert max(n for _, n in limited.asked) <= 128
-    assert found.rows.tobytes() == wanted.rows.tobytes()
 
 
 @pytest.mark.parametrize("over_fetch", [0, 40])

@@ -9,7 +9,8 @@ from retrieval.core.errors import ResourceError
 from retrieval.index.choice import choose as module
 from retrieval.index.choice.choose import Choice, choose
 from retrieval.index.choice.settings import ChoiceSettings
-from retrieval.index.faiss.library import faiss_library
+from retrieval.index.exact.processor import has_gpu
+from retrieval.index.faiss.library import faiss_library, gpu_count
 from retrieval.index.settings import IndexSettings
 from retrieval.stages.index_choice import make_search
 
@@ -68,7 +69,7 @@ def test_lists_visit_no_more_than_the_target_needs(monkeypatch):
         fewer = choice.settings.model_copy(update={"factory": point.factory, "nprobe": max(1, point.nprobe - 1)})
         if point.factory.endswith(",Flat") and point.nprobe > 1:
             index = module.build_faiss(VECTORS, fewer)
-            judge = module.Judge(module.ExactIndex(VECTORS, fewer), *USERS, 10)
+            judge = module.Judge(module.oracle(VECTORS, fewer), *USERS, 10)
             assert judge.finding(make_search(10, 1)(index, VECTORS)).lower < 0.9
 
 
@@ -112,3 +113,27 @@ def test_without_faiss_exact_search_is_chosen(device):
 def test_without_faiss_a_memory_that_exact_search_exceeds_says_what_is_missing():
     with pytest.raises(ResourceError, match=r"no index fits 0 MB.*install FAISS"):
         chosen(max_memory=6000 * 30)
+
+
+@pytest.mark.parametrize(
+    ("prices", "tried", "goes_on_below"),
+    [
+        ({2048: 5.0, 4096: 6.0}, [2048, 4096], True),
+        ({2048: 5.0, 4096: 4.0, 8192: 4.5}, [2048, 4096, 8192], False),
+        ({2048: 5.0, 4096: 4.0, 8192: 3.0, 16384: 3.5}, [2048, 4096, 8192, 16384], False),
+    ],
+)
+def test_fewer_lists_are_tried_only_where_more_never_paid(prices, tried, goes_on_below):
+    chooser, at = module._Chooser.__new__(module._Chooser), []
+    chooser.vectors, chooser.best = np.empty((10_000_000, 1), dtype=np.float32), None
+    chooser._cheapest = lambda codes, lists, scanned: 0.0
+    chooser._at = lambda lists, codes: at.append(lists) or (prices[lists], 100.0)
+    first = chooser._steps(2048, 2.0, [], (np.inf, 0.0))
+    assert at == tried
+    assert first == ((5.0, 100.0) if goes_on_below else None)
+
+
+@pytest.mark.skipif(has_gpu() or gpu_count() > 0, reason="this machine has a GPU")
+def test_a_gpu_that_is_insisted_on_and_not_there_is_said_to_be_missing():
+    with pytest.raises(ResourceError, match=r"index.device: no index can be built: torch sees no GPU.*device = 'auto'"):
+        chosen(device="gpu")

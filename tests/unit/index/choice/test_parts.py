@@ -160,15 +160,23 @@ def test_limits_that_mean_nothing_are_refused(wrong):
 
 def test_a_few_long_vectors_and_items_that_lose_themselves_veto_a_graph():
     unit = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
-    plain = diagnose(ExactIndex(unit, SETTINGS))
+    plain = diagnose(ExactIndex(unit, SETTINGS), np.zeros(len(unit), dtype=bool))
     assert plain.veto == ""
     assert plain.lost == 0.0
     assert plain.norm_spread == pytest.approx(1.0, abs=1e-5)
     long = unit * np.where(np.arange(2000) % 50 == 0, 5.0, 1.0)[:, None].astype(np.float32)
-    assert "norms spread" in diagnose(ExactIndex(long, SETTINGS)).veto
+    assert "norms spread" in diagnose(ExactIndex(long, SETTINGS), np.zeros(len(long), dtype=bool)).veto
     stretched = unit * np.linspace(0.7, 1.3, 2000)[:, None].astype(np.float32)
     twins = np.concatenate([stretched, 1.05 * stretched])
-    assert "do not find themselves" in diagnose(ExactIndex(twins, SETTINGS)).veto
+    assert "do not find themselves" in diagnose(ExactIndex(twins, SETTINGS), np.zeros(len(twins), dtype=bool)).veto
+
+
+def test_items_that_no_list_may_hold_say_nothing_about_a_graph():
+    unit = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
+    blocked = np.arange(2000) % 3 > 0
+    nothing = np.where(blocked[:, None], np.float32(0), unit)
+    assert "norms spread" in diagnose(ExactIndex(nothing, SETTINGS), np.zeros(2000, dtype=bool)).veto
+    assert diagnose(ExactIndex(nothing, SETTINGS), blocked).veto == ""
 
 
 def test_slow_moments_are_repeated_and_left_out():
