@@ -46,8 +46,13 @@ def as_csv(points: Sequence[Point]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(Point.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(point) for point in points)
+    writer.writerows({name: _cell(value) for name, value in asdict(point).items()} for point in points)
     return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets the apostrophe that makes it text (OWASP, CSV injection)."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def as_markdown(points: Sequence[Point], n: int) -> str:

@@ -1,5 +1,8 @@
 """The parts of a choice: who judges, what lists would find, searching a monotone row, limits with units."""
 
+import csv
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -222,3 +225,10 @@ def test_a_front_is_a_table_and_a_picture():
     import xml.etree.ElementTree as ET
 
     assert ET.fromstring(picture).tag.endswith("svg")
+
+
+def test_no_cell_of_the_table_is_a_formula():
+    point = Point("=cmd|'/c calc'!A0", 1, 1, 1.0, 0.5, None, -1e-3, None, None, 8.0, "+1 chosen")
+    (_, row) = csv.reader(io.StringIO(as_csv([point])))
+    assert (row[0], row[-1]) == ("'=cmd|'/c calc'!A0", "'+1 chosen")
+    assert float(row[6]) == -1e-3, "a number below zero stays a number"
