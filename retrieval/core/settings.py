@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retrieval.core.errors import UsageError
+from retrieval.core.secrets import without_secrets
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -22,6 +23,11 @@ class Settings(BaseModel):
     """Base of every settings type: immutable, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+def freed_of_secrets(settings: SettingsT) -> SettingsT:
+    """The same values, and no secret in any text of them."""
+    return type(settings).model_validate(without_secrets(settings.model_dump(mode="json", by_alias=True)))
 
 
 def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], source: object) -> SettingsT:

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from retrieval.core.artifacts import replace_text
-from retrieval.core.secrets import redacted
 from retrieval.core.seeds import derive_seed
+from retrieval.core.settings import freed_of_secrets
 from retrieval.data.catalog import Catalog
 from retrieval.evaluation.certainty import holm
 from retrieval.evaluation.comparison import Comparison, Difference, SliceComparison, compare, compare_slices
@@ -50,7 +50,7 @@ def compare_runs(handles: Sequence[str], workspace: Path, users: int = 5, top: i
     sides = [_Side(run, run.measurements) for run in open_runs(handles, workspace)]
     settings = sides[0].measured.summary.settings
     comparisons = _corrected([compare(other.measured, sides[0].measured) for other in sides[1:]], settings.primary)
-    return CompareContent(
+    content = CompareContent(
         title=" and ".join(side.name for side in sides) if len(sides) == 2 else ", ".join(side.name for side in sides),
         created=moment_now(),
         primary=settings.primary,
@@ -61,6 +61,7 @@ def compare_runs(handles: Sequence[str], workspace: Path, users: int = 5, top: i
         settings=tuple(_settings([side.run for side in sides])),
         slices=tuple(_slices(sides)),
     )
+    return freed_of_secrets(content)
 
 
 def comparison_text(content: CompareContent) -> str:
@@ -71,7 +72,7 @@ def comparison_text(content: CompareContent) -> str:
 def write_comparison(content: CompareContent, path: Path) -> None:
     """The comparison as one HTML page, whole or not at all. Raises ResourceError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, redacted(render_html(compare_page(content))))
+    replace_text(path, render_html(compare_page(content)))
 
 
 def _system(side: _Side) -> ComparedSystem:

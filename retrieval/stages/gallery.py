@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.core.artifacts import replace_text
-from retrieval.core.secrets import redacted
+from retrieval.core.settings import freed_of_secrets
 from retrieval.report.explained import GalleryContent
 from retrieval.report.gallery_page import gallery_page
 from retrieval.report.page import render_html
@@ -24,12 +24,13 @@ def gallery(pipeline: "Pipeline", user_ids: Sequence[str], sample: int, top: int
     """
     recipe = pipeline.recipe
     users = explain_users(pipeline, user_ids, top) if user_ids else explain_sample(pipeline, sample, top)
-    return GalleryContent(
+    content = GalleryContent(
         title=f"{recipe.name}: users of {recipe.model.name} on {recipe.data.name}",
         created=moment_now(),
         diversity=f"{recipe.recall.diversity}, lambda {recipe.recall.lambda_:g}",
         users=tuple(users),
     )
+    return freed_of_secrets(content)
 
 
 def gallery_lines(found: GalleryContent) -> list[str]:
@@ -44,4 +45,4 @@ def write_gallery(found: GalleryContent, path: Path) -> None:
         ResourceError: the report's libraries are not installed, or the path cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, redacted(render_html(gallery_page(found))))
+    replace_text(path, render_html(gallery_page(found)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from plotly.offline import get_plotlyjs
 
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.report.compare_page import compare_page
@@ -212,6 +213,7 @@ def test_text_and_page_say_the_same_and_titles_stay_titles(content: CompareConte
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "\u202e" not in page + text
     assert max(map(len, text.splitlines())) < 400
+    assert get_plotlyjs() in page
     assert "<" not in render_markdown(compare_page(content)).replace("p < ", "")
 
 

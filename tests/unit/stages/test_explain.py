@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from plotly.offline import get_plotlyjs
 
 from retrieval.core.errors import DataContractError
 from retrieval.report.explained import ExplainedUser
+from retrieval.report.page import _own_source
 from retrieval.stages.audience import Scope
 from retrieval.stages.explain import explain_sample, explain_users
 from retrieval.stages.gallery import gallery, write_gallery
@@ -165,3 +167,14 @@ def test_the_report_has_all_of_it(pipeline: Pipeline) -> None:
     for title in ("Interest health", "Map of the items", "Index quality", "Data quality", "Time and memory"):
         assert f">{title}</h2>" in page
     assert report.file("index.html").stat().st_size < 8_000_000
+    assert all(script in page for script in (get_plotlyjs(), _own_source()))
+
+
+def test_a_secret_in_a_title_is_in_no_page(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_API_TOKEN", "title 20")
+    found = gallery(pipeline, (), 30, 10)
+    write_gallery(found, tmp_path / "gallery.html")
+    text = (tmp_path / "gallery.html").read_text(encoding="utf-8") + found.model_dump_json()
+    assert "title 20" not in text
+    assert "***" in text
+    assert "title 21" in text
