@@ -57,7 +57,8 @@ class Bootstrap:
         # Sums of what differs from one of the values: equal values have no rounding, and float32 is enough.
         shifted = np.where(valid, values - self._shift, 0.0)
         self._valid += valid.sum(axis=0)
-        self._moments += [shifted.sum(axis=0), (shifted**2).sum(axis=0), (shifted**3).sum(axis=0)]
+        squares = shifted * shifted
+        self._moments += [shifted.sum(axis=0), squares.sum(axis=0), np.einsum("um,um->m", squares, shifted)]
         kinds, which = _distinct_columns(valid)
         size = max(4, _CELLS // self._resamples)
         for start in range(0, len(values), size):

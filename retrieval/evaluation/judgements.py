@@ -144,17 +144,17 @@ class _Lists:
         require_same_type(users, self.truth.users["user_id"], where)
         require_same_type(items, self.truth.pairs["item_id"], where)
         rows = self._rows(users)
-        self.others += int((rows < 0).sum())
-        if (rows < 0).all():
-            return
-        ranks = self._ranks(frame["rank"], rows, where)
+        known = rows >= 0
+        if not known.all():
+            self.others += int((~known).sum())
+            rows, items, frame = rows[known], items.filter(pl.Series(known)), frame.filter(pl.Series(known))
+        if len(rows):
+            self._add(rows, items, frame, where)
+
+    def _add(self, rows: npt.NDArray[np.int64], items: pl.Series, frame: pl.DataFrame, where: object) -> None:
+        ranks = self._ranks(frame["rank"], where)
         if "best" in frame.columns:
-            self.unions.append(
-                pl.DataFrame({"user": rows, "item_id": items, "best": frame["best"].cast(pl.Int64)}).filter(pl.col("user") >= 0)
-            )
-        kept = (rows >= 0) & (ranks <= self.settings.depth)
-        if not kept.all():
-            rows, ranks, items, frame = rows[kept], ranks[kept], items.filter(pl.Series(kept)), frame.filter(pl.Series(kept))
+            self.unions.append(pl.DataFrame({"user": rows, "item_id": items, "best": frame["best"].cast(pl.Int64)}))
         self._place(rows, ranks, self.vocabulary.encode(items), self._origins(frame), where)
 
     def _rows(self, users: pl.Series) -> npt.NDArray[np.int64]:
@@ -166,16 +166,16 @@ class _Lists:
         rows = known["user"].cast(pl.Int64).fill_null(-1).to_numpy()
         return np.repeat(rows, runs.struct.field("len").to_numpy())
 
-    def _ranks(self, ranks: pl.Series, rows: npt.NDArray[np.int64], where: object) -> npt.NDArray[np.int64]:
+    def _ranks(self, ranks: pl.Series, where: object) -> npt.NDArray[np.int64]:
         if not ranks.dtype.is_integer() or ranks.null_count():
             raise DataContractError(
                 f"column 'rank' is {ranks.dtype} with {ranks.null_count()} nulls", where=where, expected="whole numbers"
             )
         found = ranks.cast(pl.Int64).to_numpy()
-        judged = found[rows >= 0]
-        if judged.min() < 1:
-            raise DataContractError(f"column 'rank' has {judged.min()}", where=where, expected="ranks from 1")
-        self.longest = max(self.longest, int(judged.max()))
+        least = int(found.min())
+        if least < 1:
+            raise DataContractError(f"column 'rank' has {least}", where=where, expected="ranks from 1")
+        self.longest = max(self.longest, int(found.max()))
         return found
 
     def _origins(self, frame: pl.DataFrame) -> npt.NDArray[np.int16]:

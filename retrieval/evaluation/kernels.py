@@ -12,6 +12,7 @@ from retrieval.index.kernels import table_size
 
 Array = np.ndarray
 _HASH = np.uint64(0x9E3779B97F4A7C15)
+_LOG_2 = np.log(2.0)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -45,6 +46,26 @@ def look_up(start: int, stop: int, wanted: Array, table: Array, places: Array, o
         while places[slot] >= 0 and table[slot] != wanted[i]:
             slot = (slot + 1) & mask
         out[i] = places[slot]
+
+
+@njit(cache=True, nogil=True)
+def encode_new(start: int, wanted: Array, table: Array, places: Array, count: int, out: Array) -> tuple[int, int]:
+    """As `look_up` from `start` on, but keys that are not there get the next codes from `count` on.
+
+    Stops before the table is more than half full. Returns where it stopped, and the next code.
+    """
+    mask = table.shape[0] - 1
+    for i in range(start, wanted.shape[0]):
+        slot = _slot(wanted[i], mask)
+        while places[slot] >= 0 and table[slot] != wanted[i]:
+            slot = (slot + 1) & mask
+        if places[slot] < 0:
+            if 2 * count > mask:
+                return i, count
+            table[slot], places[slot] = wanted[i], count
+            count += 1
+        out[i] = places[slot]
+    return wanted.shape[0], count
 
 
 @njit(cache=True, nogil=True)
@@ -256,19 +277,19 @@ def distance(start: int, stop: int, lists: Array, vectors: Array, lengths: Array
     """
     total = np.zeros(vectors.shape[1], np.float64)
     for user in range(start, stop):
-        known, cosines, q = 0, 0.0, 0
+        known, units, q = 0, 0, 0
         total[:] = 0.0
         for place in range(cutoffs[-1]):
             code = lists[user, place]
             if 0 <= code < vectors.shape[0]:
                 known += 1
                 if lengths[code] > 0.0:
+                    units += 1
                     scale = 1.0 / lengths[code]
                     for d in range(vectors.shape[1]):
-                        unit = vectors[code, d] * scale
-                        cosines += unit * total[d]
-                        total[d] += unit
+                        total[d] += vectors[code, d] * scale
             if place + 1 == cutoffs[q]:
+                cosines = ((total**2).sum() - units) / 2
                 out[user, q] = 1.0 - cosines / (known * (known - 1) / 2) if known > 1 else np.nan
                 q += 1
 
@@ -339,9 +360,14 @@ def _divergences(wanted: Array, shown: Array, support: Array, mass: float, liste
     divergence, between, outside = 0.0, 0.0, 1.0
     for label in support:
         p, q = wanted[label] / mass, shown[label] / listed
-        divergence += p * np.log(p / ((1.0 - smoothing) * q + smoothing * p))
-        between += p * np.log2(2.0 * p / (p + q)) + (q * np.log2(2.0 * q / (p + q)) if q > 0.0 else 0.0)
-        outside -= q
+        log_p = np.log(p)
+        if q == 0.0:
+            divergence -= p * np.log(smoothing)
+            between += p
+        else:
+            divergence += p * (log_p - np.log((1.0 - smoothing) * q + smoothing * p))
+            between += (p * log_p + q * np.log(q) - (p + q) * np.log(p + q)) / _LOG_2 + p + q
+            outside -= q
     return max(divergence, 0.0), min(max(0.5 * (between + outside), 0.0), 1.0)
 
 

@@ -36,24 +36,30 @@ class _Numbers(Vocabulary):
     """A hash table of int64 that grows."""
 
     def __init__(self, known: pl.Series) -> None:
-        self.n_catalog, self._keys = len(known), known.to_numpy().astype(np.int64)
-        self._build()
+        self.n_catalog = self._count = len(known)
+        self._build(known.to_numpy().astype(np.int64))
 
-    def _build(self) -> None:
-        size = table_size(2 * len(self._keys))
+    def _build(self, keys: npt.NDArray[np.int64]) -> None:
+        size = table_size(2 * len(keys))
         self._table, self._places = np.empty(size, np.int64), np.full(size, -1, np.int32)
-        if kernels.fill_table(self._keys, self._table, self._places) >= 0:
+        if kernels.fill_table(keys, self._table, self._places) >= 0:
             raise DataContractError("the items table has an item twice", where="items")
 
     def encode(self, ids: pl.Series) -> Codes:
         wanted, codes = ids.to_numpy(), np.empty(len(ids), np.int32)
         over_chunks(kernels.look_up, len(wanted), 0, wanted, self._table, self._places, codes)
-        missing = codes < 0
-        if not missing.any():
-            return codes
-        self._keys = np.concatenate([self._keys, np.unique(wanted[missing])])
-        self._build()
-        return self.encode(ids)
+        if (codes < 0).any():
+            self._encode_new(wanted, codes)
+        return codes
+
+    def _encode_new(self, wanted: npt.NDArray[np.int64], codes: Codes) -> None:
+        done = 0
+        while True:
+            done, self._count = kernels.encode_new(done, wanted, self._table, self._places, self._count, codes)
+            if done == len(wanted):
+                return
+            taken = np.flatnonzero(self._places >= 0)
+            self._build(self._table[taken[np.argsort(self._places[taken])]])
 
 
 class _Texts(Vocabulary):
