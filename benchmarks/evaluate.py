@@ -118,10 +118,11 @@ def everything(folder: str, users: int, depth: int) -> dict:
     return {"figures": figures, "cpu_seconds": seconds, "seconds": usage.seconds, "peak_memory_mb": usage.peak_memory_bytes / 1e6}
 
 
-def tables(folder: str):
+def tables(folder: str, users: int | None = None):
     import polars as pl
 
-    return pl.read_parquet(f"{folder}/part-*.parquet"), pl.read_parquet(f"{folder}/truth.parquet")
+    few = pl.lit(value=True) if users is None else pl.col("user_id") < 2**40 + users
+    return tuple(pl.scan_parquet(f"{folder}/{name}").filter(few).collect() for name in ("part-*.parquet", "truth.parquet"))
 
 
 def accuracy(folder: str) -> dict:
@@ -168,18 +169,63 @@ def ranx(folder: str) -> dict:
     }
 
 
+def rectools_accuracy(metrics) -> dict:
+    made = {"recall": metrics.Recall, "hr": metrics.HitRate, "precision": metrics.Precision, "mrr": metrics.MRR, "map": metrics.MAP}
+    wanted = {f"{name}@{n}": kind(k=n) for name, kind in made.items() for n in CUTOFFS}
+    return wanted | {f"ndcg@{n}": metrics.NDCG(k=n, divide_by_achievable=True) for n in CUTOFFS}
+
+
 def rectools(folder: str) -> dict:
     from rectools import Columns, metrics
 
-    made = {"recall": metrics.Recall, "hr": metrics.HitRate, "precision": metrics.Precision, "mrr": metrics.MRR}
-    wanted = {f"{name}@{n}": kind(k=n) for name, kind in made.items() for n in CUTOFFS}
-    wanted |= {f"ndcg@{n}": metrics.NDCG(k=n, divide_by_achievable=True) for n in CUTOFFS} | {f"map@{n}": metrics.MAP(k=n) for n in CUTOFFS}
+    wanted = rectools_accuracy(metrics)
     names = {"user_id": Columns.User, "item_id": Columns.Item, "rank": Columns.Rank}
     lists, truth = (table.to_pandas().rename(columns=names) for table in tables(folder))
     truth = truth.drop_duplicates()
     begun = time.process_time()
     found = metrics.calc_metrics(wanted, reco=lists, interactions=truth)
     return {"cpu_seconds": time.process_time() - begun, "means": {name: float(value) for name, value in found.items()}}
+
+
+def shared(folder: str) -> dict:
+    """What RecTools measures, too, beyond accuracy."""
+    import polars as pl
+
+    from retrieval.evaluation.evaluator import evaluate
+    from retrieval.evaluation.facts import ItemFacts
+    from retrieval.evaluation.settings import EvaluationSettings
+    from retrieval.evaluation.truth import ground_truth
+
+    lists, truth = tables(folder, SAMPLE)
+    items, settings = pl.read_parquet(f"{folder}/items.parquet"), EvaluationSettings(cutoffs=CUTOFFS, resamples=10)
+    evaluate(lists.head(100), ground_truth(truth.head(8)), ItemFacts.of(items, settings), settings)
+    begun = time.process_time()
+    evaluate(lists, ground_truth(truth), ItemFacts.of(items, settings), settings)
+    return {"cpu_seconds": time.process_time() - begun}
+
+
+def rectools_shared(folder: str) -> dict:
+    """Accuracy, surprise, popularity, coverage, and the distance of categories, for which it joins all pairs of a list."""
+    import pandas as pd
+    import polars as pl
+    from rectools import Columns, metrics
+
+    names = {"user_id": Columns.User, "item_id": Columns.Item, "rank": Columns.Rank}
+    lists, truth = (table.to_pandas().rename(columns=names) for table in tables(folder, SAMPLE))
+    items = pl.read_parquet(f"{folder}/items.parquet")
+    first = items.select("item_id", pl.col("categories").list.first()).to_pandas().set_index("item_id")
+    events = items.select("item_id", "events").to_pandas().rename(columns=names)
+    log = pd.DataFrame({Columns.Item: events[Columns.Item].repeat(events["events"] // 100 + 1)})
+    log[Columns.User] = range(len(log))
+    distances = metrics.PairwiseHammingDistanceCalculator(pd.get_dummies(first))
+    wanted = rectools_accuracy(metrics)
+    for n in CUTOFFS:
+        wanted[f"novelty@{n}"], wanted[f"popularity@{n}"] = metrics.MeanInvUserFreq(k=n), metrics.AvgRecPopularity(k=n)
+        wanted[f"coverage@{n}"] = metrics.CatalogCoverage(k=n, normalize=True)
+        wanted[f"distance@{n}"] = metrics.IntraListDiversity(k=n, distance_calculator=distances)
+    begun = time.process_time()
+    metrics.calc_metrics(wanted, reco=lists, interactions=truth.drop_duplicates(), prev_interactions=log, catalog=first.index.to_numpy())
+    return {"cpu_seconds": time.process_time() - begun}
 
 
 def loop(folder: str) -> dict:
@@ -312,6 +358,11 @@ def against(folder: str, users: int, rivals: bool) -> None:
         each = theirs["cpu_seconds"] / count
         ratio = each / (ours["cpu_seconds"] / users)
         show(name, theirs, users=count, microseconds_a_user=1e6 * each, times_ours=ratio, largest_difference=f"{worst:.1e}")
+
+    if rivals and importlib.util.find_spec("rectools") is not None:
+        own, theirs = in_own_process(shared, folder), in_own_process(rectools_shared, folder)
+        show("everything that RecTools has, too", own, users=min(users, SAMPLE))
+        show("rectools", theirs, users=min(users, SAMPLE), times_ours=theirs["cpu_seconds"] / own["cpu_seconds"])
 
 
 if __name__ == "__main__":

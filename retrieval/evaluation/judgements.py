@@ -21,6 +21,8 @@ from retrieval.evaluation.truth import GroundTruth, truth_blocks
 from retrieval.evaluation.vocabulary import Vocabulary, require_same_type
 from retrieval.index.threads import over_chunks
 
+Numbers = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class JudgedLists:
@@ -166,32 +168,32 @@ class _Lists:
         rows = known["user"].cast(pl.Int64).fill_null(-1).to_numpy()
         return np.repeat(rows, runs.struct.field("len").to_numpy())
 
-    def _ranks(self, ranks: pl.Series, where: object) -> npt.NDArray[np.int64]:
+    def _ranks(self, ranks: pl.Series, where: object) -> Numbers:
         if not ranks.dtype.is_integer() or ranks.null_count():
             raise DataContractError(
                 f"column 'rank' is {ranks.dtype} with {ranks.null_count()} nulls", where=where, expected="whole numbers"
             )
-        found = ranks.cast(pl.Int64).to_numpy()
+        found = _numbers(ranks)
         least = int(found.min())
         if least < 1:
             raise DataContractError(f"column 'rank' has {least}", where=where, expected="ranks from 1")
         self.longest = max(self.longest, int(found.max()))
         return found
 
-    def _origins(self, frame: pl.DataFrame) -> npt.NDArray[np.int16]:
+    def _origins(self, frame: pl.DataFrame) -> Numbers:
         known = "interest" in frame.columns and frame["interest"].dtype.is_integer()
         if not known:
-            return np.empty(0, np.int16)
+            return np.empty(0, np.int32)
         if not self.origin.shape[1]:
             self.origin = np.full(self.items.shape, -1, np.int16)
-        return frame["interest"].fill_null(-1).clip(-1, 32_767).cast(pl.Int16).to_numpy()
+        return _numbers(frame["interest"])
 
     def _place(
         self,
         rows: npt.NDArray[np.int64],
-        ranks: npt.NDArray[np.int64],
+        ranks: Numbers,
         codes: npt.NDArray[np.int32],
-        origin: npt.NDArray[np.int16],
+        origin: Numbers,
         where: object,
     ) -> None:
         target = self.origin if len(origin) else self.origin[:, :0]
@@ -203,8 +205,9 @@ class _Lists:
 
     def judged(self) -> JudgedLists:
         """Find the targets in the lists. Raises DataContractError when a list holds an item twice: it would count as two hits."""
-        pairs = self.truth.pairs.join(self.truth.users, on="user_id", how="left").sort("user")
-        counts = np.bincount(pairs["user"].to_numpy(), minlength=len(self.items))
+        pairs = self.truth.pairs
+        # They are in order of user, as the users are.
+        counts = pairs["user_id"].rle().struct.field("len").cast(pl.Int64).to_numpy()
         offsets, targets = np.concatenate([[0], np.cumsum(counts)]), self.vocabulary.encode(pairs["item_id"])
         ranks, repeated = np.zeros(len(targets), np.int32), np.zeros(len(self.items), np.bool_)
         over_chunks(kernels.find_hits, len(self.items), 0, self.items, (offsets, targets), ranks, repeated)
@@ -213,17 +216,18 @@ class _Lists:
             raise DataContractError(f"the list of user {user!r} has an item twice", where="candidates", expected="every item once")
         numbers = self._counts(len(targets))
         return JudgedLists(
-            self.truth.users["user_id"], self.items, self.origin, offsets, targets, ranks, numbers, self._union(pairs, counts), self.first
+            self.truth.users["user_id"], self.items, self.origin, offsets, targets, ranks, numbers, self._union(counts), self.first
         )
 
-    def _union(self, pairs: pl.DataFrame, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+    def _union(self, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
         """float64[U, 2 Q]: share of the targets, and number of items, in the union of the first n of every interest."""
         if self.settings.lists != "per-interest":
             return None
         users, found = len(self.items), pl.concat(self.unions) if self.unions else None
         counts = np.zeros((2, len(self.settings.cutoffs), users))
         if found is not None:
-            hits = pairs.select(pl.col("user").cast(pl.Int64), "item_id").join(found, on=["user", "item_id"], how="inner")
+            pairs = pl.DataFrame({"user": np.repeat(np.arange(users), targets), "item_id": self.truth.pairs["item_id"]})
+            hits = pairs.join(found, on=["user", "item_id"], how="inner")
             for row, table in enumerate((hits, found)):
                 for column, n in enumerate(self.settings.ascending):
                     counts[row, column] = np.bincount(table.filter(pl.col("best") <= n)["user"].to_numpy(), minlength=users)
@@ -240,3 +244,9 @@ class _Lists:
             "rows_of_other_users": self.others,
             "rows_outside_catalog": int((self.items >= catalog).sum()) if catalog else 0,
         }
+
+
+def _numbers(column: pl.Series) -> Numbers:
+    """Whole numbers, -1 for none; the usual kinds are not copied."""
+    known = column.fill_null(-1) if column.null_count() else column
+    return (known if known.dtype in (pl.Int32, pl.Int64) else known.cast(pl.Int64)).to_numpy()

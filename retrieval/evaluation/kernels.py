@@ -403,7 +403,7 @@ def place_rows(users: Array, ranks: Array, codes: Array, interests: Array, items
             return row
         items[users[row], ranks[row] - 1] = codes[row]
         if named:
-            origin[users[row], ranks[row] - 1] = interests[row]
+            origin[users[row], ranks[row] - 1] = min(max(interests[row], -1), 32_767)
     return -1
 
 

@@ -8,7 +8,7 @@ Accuracy (binary relevance; a list shorter than n counts as if the rest of it mi
   mrr: 1 / rank of the first target among the first n, else 0. map: precision at the rank of every hit, summed, over min(n, targets).
 With categories:
   alpha_ndcg: a further hit of a category gains (1 - alpha) of the one before, over the same gain of the greedy order of the user's
-    targets (Clarke et al., SIGIR 2008); of users with a categorised target.
+    targets (Clarke et al., SIGIR 2008; of equal gains the target of the smallest id); of users with a categorised target.
   diversity: share of the pairs within n whose first categories differ (ComiRec, section 4.4; a rank without a category is left out,
     and fewer than two of them have no diversity, where the reference divides by zero). entropy: of the first categories, in bits.
 With training events:

@@ -13,7 +13,7 @@ from retrieval.evaluation.tables import EVERYBODY, Between, as_ids, batches, emp
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """`pairs`: user_id, item_id, each pair once. `users`: user_id and its row (UInt32), sorted by user_id."""
+    """`pairs`: user_id, item_id, each pair once, sorted by both. `users`: user_id and its row (UInt32), sorted by user_id."""
 
     pairs: pl.DataFrame
     users: pl.DataFrame
@@ -24,8 +24,10 @@ def ground_truth(frame: pl.DataFrame, where: object = "truth") -> GroundTruth:
     require_columns(frame.columns, ("user_id", "item_id"), where)
     if frame.is_empty():
         raise DataContractError("has no rows, so there is nobody to evaluate", where=where)
-    pairs = pl.DataFrame([as_ids(frame["user_id"], where), as_ids(frame["item_id"], where)]).unique()
-    return GroundTruth(pairs, pairs.select(pl.col("user_id").unique().sort()).with_row_index("user"))
+    ordered = pl.DataFrame([as_ids(frame["user_id"], where), as_ids(frame["item_id"], where)]).sort("user_id", "item_id")
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("user_id", "item_id"))
+    pairs = ordered.filter(differs)
+    return GroundTruth(pairs, pairs.select(pl.col("user_id").rle().struct.field("value").alias("user_id")).with_row_index("user"))
 
 
 def read_truth(path: Path, split: str | None) -> GroundTruth:

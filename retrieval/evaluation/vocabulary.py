@@ -47,8 +47,9 @@ class _Numbers(Vocabulary):
 
     def encode(self, ids: pl.Series) -> Codes:
         wanted, codes = ids.to_numpy(), np.empty(len(ids), np.int32)
-        over_chunks(kernels.look_up, len(wanted), 0, wanted, self._table, self._places, codes)
-        if (codes < 0).any():
+        if self.n_catalog:
+            over_chunks(kernels.look_up, len(wanted), 0, wanted, self._table, self._places, codes)
+        if not self.n_catalog or (codes < 0).any():
             self._encode_new(wanted, codes)
         return codes
 
