@@ -97,7 +97,8 @@ class _Night:
                 self.log.end(_status_of(error), error)
                 self._measure()
             raise
-        self._measure()
+        with _told("metrics are those of another run"):
+            self._measure()
         return self.log.record
 
     def _measure(self) -> None:
@@ -125,7 +126,8 @@ class _Night:
         artifacts["candidates"] = pipeline.candidates(Scope(who="all"))
         self._judge(measure.list_gates(pipeline, artifacts["candidates"], published))
         self._publish(pipeline, artifacts, training, day, current)
-        collect(self.request.workspace, self.recipe)
+        with _told("artifacts that nothing needs are still there"):
+            collect(self.request.workspace, self.recipe)
         return "published"
 
     def _require_room(self, stage: str) -> None:
@@ -192,8 +194,8 @@ class _Night:
             "index": pipeline.index,
             **made,
         }
-        calibration = pipeline.calibration(pipeline.index)
-        artifacts |= {"calibration": calibration} if calibration else {}
+        fitted = {"calibration": pipeline.calibration(pipeline.index), "rescorer": pipeline.rescorer(pipeline.index)}
+        artifacts |= {kind: artifact for kind, artifact in fitted.items() if artifact}
         primary = self.recipe.evaluate.primary
         headline = {primary: made["measurements"].summary["metrics"].get(primary), "users": made["candidates"].summary["users"]}
         about = {
@@ -213,6 +215,15 @@ class _Night:
         )
         self.log.note(published=version.number, headline=headline)
         log.info("published", version=version.number, instead_of=current.number if current else 0)
+
+
+@contextlib.contextmanager
+def _told(consequence: str) -> Iterator[None]:
+    """What comes after a publication may fail: it is said, and the night is published all the same."""
+    try:
+        yield
+    except (OSError, RetrievalError) as error:
+        log.warning(consequence, error=str(error))
 
 
 def _status_of(error: BaseException) -> Status:

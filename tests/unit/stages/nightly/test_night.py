@@ -276,6 +276,11 @@ def test_a_failed_stage_is_in_the_record(nights) -> None:
     assert 'exit_code{recipe="walk"} 3.0' in (nights.workspace / "published/walk/metrics.prom").read_text()
 
 
+def test_what_comes_after_a_publication_does_not_fail_it(again) -> None:
+    record = again.run(8, "nightly.metrics=/proc/no/such/folder/x.prom")
+    assert (record.status, record.exit_code, again.pointer()["version"]) == ("published", 0, 4)
+
+
 def test_paths_may_hold_the_date(tmp_path: Path) -> None:
     path = tmp_path / "shop.toml"
     path.write_text('[data]\nname = "shop"\ninteractions = { path = "logs/{date}/*.parquet" }\n')
