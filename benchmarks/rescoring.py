@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from retrieval.evaluation.measurements import Measurements, compare
+from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.measurements import Measurements
 from retrieval.stages.audience import Audience, held_out
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recall import Server

@@ -135,7 +135,7 @@ class Retimed(AbstractCheck):
     def __init__(self, evidence: Evidence) -> None:
         super().__init__(evidence)
         self._repeated = {part: np.zeros(2, np.int64) for part in evidence.parts}
-        self._examples: dict[str, Rows] = {}
+        self._examples: dict[str, str] = {}
 
     def look(self, chunk: Chunk) -> None:
         for part, targets in chunk.targets.items():
@@ -157,14 +157,11 @@ class Retimed(AbstractCheck):
         pairs = pairs.unique("target", maintain_order=True)
         self._repeated[part][column] += len(pairs)
         if column == 0 and part not in self._examples and len(pairs):
-            self._examples[part] = as_rows(pairs[:1])
+            self._examples[part] = self.evidence.example(pairs["users"][0], pairs["items"][0], pairs["times"][0])
 
     def findings(self) -> Iterator[Finding]:
         for part, (again, usual) in self._repeated.items():
             errors = (again - usual) / max(1.0, float(again + usual)) ** 0.5
             if again >= self._LEAST and again > 2 * usual and errors > self._ERRORS:
                 where = f"histories of {_PART.get(part, part)} users ({usual:,} such rows are usual)"
-                self.add("target-retimed", where, self._examples[part])
-                found = self._found["target-retimed", where]
-                self._found["target-retimed", where] = found.model_copy(update={"rows": int(again)})
-        yield from super().findings()
+                yield Finding(kind="target-retimed", where=where, rows=int(again), example=self._examples[part])

@@ -18,7 +18,7 @@ class Fields(AbstractCheck):
 
     A field is from the future where it follows a figure of all events (their number, the time of the last one, their mean
     weight) nearly perfectly, and better than it follows the same figure of the training events, on the items where the two
-    differ: by rank, so that logarithms, shares and buckets of a count are found as well as the count itself. Dates that
+    differ: by rank, so that logarithms, shares, places and buckets of a count are found as well as the count. Dates that
     are later than training are found where they stand at items that training has met.
     """
 
@@ -79,10 +79,13 @@ class Fields(AbstractCheck):
 
 
 def _alike(values: Values, figure: Values) -> float:
-    """Rank correlation (Spearman's, ties at their mean rank); 0 where either is constant."""
+    """How large the rank correlation is (Spearman's, ties at their mean rank), 0 where either is constant.
+
+    Its sign says nothing: places in a ranking fall as counts rise.
+    """
     ranks = pl.DataFrame({"a": values, "b": figure}).select(pl.all().rank("average"))
     found = ranks.select(pl.corr("a", "b")).item()
-    return 0.0 if found is None or np.isnan(found) else float(found)
+    return 0.0 if found is None or np.isnan(found) else abs(float(found))
 
 
 def _field(name: str) -> str:

@@ -134,7 +134,7 @@ def test_a_truth_that_is_not_of_the_split(clean) -> None:
     assert only(planted.check(), "truth-without-target").rows == 1
 
 
-@pytest.mark.parametrize("shape", [lambda n: n, np.log1p, lambda n: n / n.sum(), lambda n: n // 2 * 2.0])
+@pytest.mark.parametrize("shape", [lambda n: n, np.log1p, lambda n: n / n.sum(), lambda n: n // 2 * 2.0, lambda n: -np.sqrt(n)])
 def test_a_field_that_counts_the_future(clean, shape) -> None:
     bench = clean(TEST_CUT)
     whole = np.bincount(bench.dataset.sequences.items, minlength=ITEMS).astype(float)
