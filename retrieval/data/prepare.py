@@ -185,10 +185,10 @@ def _write(data: DataSettings, settings: SplitSettings, tables: Tables, events: 
     users.write_parquet(staged.path("users.parquet"))
     split.frame().write_parquet(staged.path("split.parquet"))
     truth.write_parquet(staged.path("truth.parquet"))
-    raw = RawEvents({name: events.columns.pop(f"field_{name}") for name in event_columns(data.interactions)}, events.names)
-    fields, drift = FieldFit(data, sequences, split).fit(catalog.frame, users, raw)
-    fields.write(staged)
-    staged.summary |= {"fields": drift} if any(drift.values()) else {}
+    if data.items.fields or data.users.fields or data.interactions.fields:
+        raw = RawEvents({name: events.columns.pop(f"field_{name}") for name in event_columns(data.interactions)}, events.names)
+        fields, staged.summary["fields"] = FieldFit(data, sequences, split).fit(catalog.frame, users, raw)
+        fields.write(staged)
     staged.summary |= dataset_summary(catalog, sequences, staged.summary.pop("time_unit"))
     in_seconds = staged.summary["time"]["unit"] == "seconds"
     staged.summary["split"] = split_summary(settings, split, sequences, truth, items.height, in_seconds=in_seconds)

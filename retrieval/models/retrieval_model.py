@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -29,7 +30,7 @@ class AbstractRetrievalModel(nn.Module, abc.ABC):
     history: int
 
     @property
-    def reads_users(self) -> bool:
+    def serves_strangers(self) -> bool:
         """Whether a user without an event has interests, too."""
         return False
 
@@ -106,7 +107,10 @@ class RetrievalModel(AbstractRetrievalModel):
     @property
     def field_rows(self) -> dict[str, list[str]]:
         """What the rows of the fields' tables stand for, by the tables' names in the state."""
-        return {f"{name}.table": module.rows for name, module in self.named_modules() if isinstance(module, FieldVectors)}
+        return {f"{name}.table": module.rows for name, module in self._field_tables()}
+
+    def _field_tables(self) -> Iterator[tuple[str, FieldVectors]]:
+        return ((name, module) for name, module in self.named_modules() if isinstance(module, FieldVectors) and module.coded)
 
     @property
     def columns(self) -> dict[str, int]:
@@ -114,8 +118,8 @@ class RetrievalModel(AbstractRetrievalModel):
         return {"encoder": self.settings.dimension, **{name: 1 for name, present in further.items() if present}}
 
     @property
-    def reads_users(self) -> bool:
-        return self.user_fields is not None
+    def serves_strangers(self) -> bool:
+        return self.user_fields is not None and self.user_fields.fields is not None
 
     @property
     def reads_context(self) -> bool:

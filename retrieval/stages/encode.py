@@ -48,7 +48,7 @@ class EncodedHistories(AbstractUserVectors):
         parts = [order[first : first + size] for first in range(0, len(order), size)]
         found = [self._encoded(audience.of(part), part, int(lengths[part].max(initial=1)), events) for part in parts]
         together = UserInterests(*(_back_in_order(arrays, order) for arrays in zip(*found, strict=True)))
-        known = np.ones(len(order), dtype=np.bool_) if self.model.reads_users else audience.visible > 0
+        known = np.ones(len(order), dtype=np.bool_) if self.model.serves_strangers else audience.visible > 0
         return replace(together, valid=together.valid & known[:, None])
 
     @torch.no_grad()

@@ -81,7 +81,7 @@ def _user_rows(model: RetrievalModel, users: Any, lengths: Any) -> Iterator[tupl
     fields = model.user_fields
     if fields is None:
         return
-    device = fields.spread.weight.device
+    device = model.items.embedding.weight.device
     stages = Stages(torch.from_numpy(users).to(device), activity_bucket(torch.from_numpy(lengths).to(device)))
     if fields.fields is not None and fields.fields.sum.gate is not None:
         gates = fields.fields.sum.mean_gates(fields.fields.parts(stages))

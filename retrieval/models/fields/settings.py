@@ -29,7 +29,7 @@ class FieldsSettings(Settings):
 
     @property
     def reads_users(self) -> bool:
-        """Whether interests are made from more than events."""
+        """Whether interests take more than events, from fields or by POSO."""
         return bool(self.users) or self.poso.form != "none"
 
     @property

@@ -39,8 +39,9 @@ class UserFields(nn.Module):
         super().__init__()
         self.history_dropout = settings.history_dropout
         self.fields = KnownOfUsers(inputs, dimension, settings) if settings.users else None
-        self.spread = nn.Linear(dimension, interests * dimension, bias=False)
-        nn.init.normal_(self.spread.weight, std=_SPREAD)
+        self.spread = nn.Linear(dimension, interests * dimension, bias=False) if settings.users else None
+        if self.spread is not None:
+            nn.init.normal_(self.spread.weight, std=_SPREAD)
         self.keys = GateKeys(inputs, settings.poso.hidden, settings.poso.keys) if settings.poso.form != "none" else None
         width = 0 if self.keys is None else self.keys.width
         self.poso: PosoModule | None = build_poso(settings.poso, dimension, width)
@@ -53,22 +54,25 @@ class UserFields(nn.Module):
         """
         if histories.context is None:
             raise LookupError("a model that reads fields of users needs histories with their context")
-        seen = seen_events(histories, every=every)
-        vectors = self._of_events(found.vectors, seen)
+        seen = self._seen(histories, every=every)
+        vectors, log_weights = found.vectors, found.log_weights
+        if not self.training or self.history_dropout:  # what trains has some event
+            vectors = vectors.masked_fill((seen == 0)[:, None, None], 0.0)
+            log_weights = None if log_weights is None else log_weights.masked_fill((seen == 0)[:, None], 0.0)
         distinct, places = _alike(histories.context, seen)
-        if self.fields is not None:
+        if self.fields is not None and self.spread is not None:
             own = self.spread(self.fields(distinct))
             vectors = functional.embedding(places, own).view_as(vectors).add_(vectors)
         if self.poso is not None and self.keys is not None:
             vectors = self.poso(vectors, found.valid, self.keys(distinct)[places])
-        return Interests(vectors, found.valid, found.routing, found.log_weights)
+        return Interests(vectors, found.valid, found.routing, log_weights)
 
-    def _of_events(self, vectors: Float[Tensor, "R K D"], seen: Int[Tensor, " R"]) -> Float[Tensor, "R K D"]:
-        """What events made, zero where there are none or where they are left out; what trains has some."""
-        if self.training and not self.history_dropout:
-            return vectors
-        left_out = torch.rand(len(seen), device=seen.device) < self.history_dropout if self.training else seen == 0
-        return vectors.masked_fill(left_out[:, None, None], 0.0)
+    def _seen(self, histories: Histories, *, every: bool) -> Int[Tensor, " R"]:
+        """The events of the users, none where they are left out."""
+        seen = seen_events(histories, every=every)
+        if not (self.training and self.history_dropout):
+            return seen
+        return seen * (torch.rand(len(seen), device=seen.device) >= self.history_dropout)
 
 
 class KnownOfUsers(nn.Module):

@@ -24,6 +24,7 @@ class FieldVectors(nn.Module):
     bag_starts: Tensor
     bag_codes: Tensor
     values: Tensor
+    table: nn.Parameter
 
     def __init__(self, columns: Sequence[FieldColumn], dimension: int) -> None:
         super().__init__()
@@ -32,9 +33,12 @@ class FieldVectors(nn.Module):
         numbers = [each for each in columns if each.values is not None]
         ordered = [*single, *lists, *numbers]
         self.names = [each.coding.name for each in ordered]
-        self.rows = [row for each in ordered for row in row_names(each.coding)]
+        self.rows = [row for each in [*single, *lists] for row in row_names(each.coding)]
         starts = np.cumsum([0, *(each.coding.rows for each in ordered)])
-        self.table = nn.Parameter(_drawn(int(starts[-1]), dimension, starts[: len(single) + len(lists)]))
+        self.coded = bool(single or lists)
+        # Numbers alone have no table: a parameter that nothing reads would have no optimizer state to go on from.
+        table = nn.Parameter(_drawn(int(starts[-1]), dimension, starts[: len(single) + len(lists)])) if self.coded else None
+        self.register_parameter("table", table)
         self.widths = [each.coding.width for each in numbers]
         self.products = nn.ModuleList(nn.Linear(width, dimension) for width in self.widths)
         self.n_lists = len(lists)

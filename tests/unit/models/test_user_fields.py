@@ -118,8 +118,11 @@ def test_histories_are_left_out_in_training_alone() -> None:
     assert torch.equal(whole, model.prefix_interests(histories()).vectors)
     model.train()
     torch.manual_seed(0)
-    changed = (model.prefix_interests(histories()).vectors != whole).flatten(1).any(dim=1)[histories().valid.flatten()]
-    assert 0 < int(changed.sum()) < len(changed)
+    given, valid = model.prefix_interests(histories()).vectors, histories().valid.flatten()
+    left_out = (given != whole).flatten(1).any(dim=1)[valid]
+    assert 0 < int(left_out.sum()) < len(left_out)
+    strangers = model.eval().interests(histories(START)).vectors.repeat_interleave(LENGTH, dim=0)
+    torch.testing.assert_close(given[valid][left_out], strangers[valid][left_out], msg="left out is what a user without events has")
 
 
 def test_histories_without_their_owners_are_refused() -> None:
