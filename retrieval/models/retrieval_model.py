@@ -93,8 +93,9 @@ class RetrievalModel(AbstractRetrievalModel):
         logs = [torch.log((each + chosen.smoothing) / (each + chosen.smoothing).sum()) for each in (fresh.double(), counts.double())]
         self.prior.copy_(chosen.weight * logs[0] - logs[1])
         if self.items.fields is not None and (fresh > 0).any():
-            # Nothing is counted of what no event has touched, and nothing speaks against it: it is taken for a fresh item.
-            self.prior[counts == 0] = self.prior[fresh > 0].mean()
+            # Nothing is counted of what no event has touched, which is no reason to hold it for unwanted.
+            known = self.prior[fresh > 0].sort().values
+            self.prior[counts == 0] = known[round(chosen.unseen * (len(known) - 1))]
 
     counted: ClassVar = frozenset({"prior"})
     """The names in the state that are counted from a log and not learned."""

@@ -23,6 +23,9 @@ class PriorSettings(Settings):
     about the user, which is right where it learned from clicks minutes apart and is asked about tomorrow."""
     smoothing: float = Field(1.0, gt=0)
     """Added to every count."""
+    unseen: float = Field(0.5, ge=0, le=1)
+    """With item fields: where, among the priors of the items with a fresh event, an item stands that training has not met. At 0.97
+    it competes with the hottest three of a hundred, and who it is for is up to its fields."""
 
 
 class EncoderSettings(Settings):

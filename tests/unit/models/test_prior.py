@@ -1,8 +1,14 @@
 """Fresh popularity as a prior: exact for a model that knows the old popularity and nothing else."""
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from retrieval.data.fields.coding import code_column
+from retrieval.data.fields.settings import CategoricalField
+from retrieval.models.fields.inputs import FieldInputs
+from retrieval.models.fields.settings import FieldsSettings
 from retrieval.models.histories import gather_histories
 from retrieval.models.interests import Interests
 from retrieval.models.settings import ComiRecSASettings, InterestTransformerSettings, PriorSettings, YouTubeDNNSettings
@@ -50,3 +56,13 @@ def test_training_and_models_without_a_prior_know_nothing_of_it(histories) -> No
     without.fit_prior(COUNTS, FRESH)
     assert without.all_items().shape == (4, 8)
     assert "prior" not in without.state_dict()
+
+
+@pytest.mark.parametrize(("unseen", "place"), [(0.0, 0), (0.4, 1), (0.5, 1), (1.0, 2)])
+def test_with_fields_an_item_that_training_has_not_met_stands_among_the_fresh(unseen: float, place: int) -> None:
+    group = code_column("group", CategoricalField(), pl.Series(["a", "b", "a", "b"]), np.ones(4, dtype=np.int64))
+    fields = FieldsSettings(items=("group",))
+    settings = YouTubeDNNSettings(dimension=2, history=5, prior=PriorSettings(hours=1, unseen=unseen), fields=fields)
+    model = build_model(settings, 4, 1, fields=FieldInputs(items=[group], trained=COUNTS.numpy() > 0)).eval()
+    model.fit_prior(COUNTS, torch.tensor([1, 10, 30, 0]))
+    assert model.prior[3] == model.prior[:3].sort().values[place]
