@@ -1,10 +1,13 @@
 """What became of the interests: figures, words, a map, and users to look at."""
 
+from collections.abc import Iterator
+
 from retrieval.report import figures, interest_charts, words
 from retrieval.report.content import HealthFigure, ItemMap, MapPoint, ReportContent, TrainingCurve
 from retrieval.report.tables import Cell, Rows, Section, Table, chart, table, thinned
 from retrieval.report.user_cards import user_card
 
+_TREND = ("interest_cosine", "effective_rank")
 _WATCHED = "How alike interests were and how many were in use, over training"
 
 
@@ -16,7 +19,18 @@ def health(content: ReportContent) -> Section:
     reading += " The plot is of validation users, while training went on." * bool(drawn)
     tables = ((_health_table(found),) if found else ()) + ((_watched(content.training),) if drawn else ())
     missing = "" if found else "The interests were not measured."
-    return Section("health", "Interest health", reading, missing, drawn, tables, findings=content.interests.findings)
+    findings = (*content.interests.findings, *trend(content.training))
+    return Section("health", "Interest health", reading, missing, drawn, tables, findings=findings)
+
+
+def trend(curve: TrainingCurve) -> Iterator[str]:
+    """Where the interests went while training went on, in a sentence."""
+    watched = [point for point in curve.points if {"interest_cosine", "effective_rank"} <= point.health.keys()]
+    if len(watched) < 2:
+        return
+    first, last = watched[0], watched[-1]
+    moved = [f"{words.health(name)} went from {first.health[name]:.2f} to {last.health[name]:.2f}" for name in _TREND]
+    yield f"Between step {figures.count(first.step)} and step {figures.count(last.step)} the {moved[0]} and the {moved[1]}."
 
 
 def _watched(curve: TrainingCurve) -> Table:

@@ -158,6 +158,20 @@ def test_explain_names_history_interests_and_reasons(retrieval, recipe: Path, wo
     assert retrieval("explain", recipe, "--workspace", workspace).code == 2
 
 
+def test_compare_names_the_better_run(retrieval, recipe: Path, workspace: Path, tmp_path: Path) -> None:
+    report = Path(retrieval("run", recipe, "--workspace", workspace, "--json").json["report"]).parent
+    page = tmp_path / "compare.html"
+    found = retrieval("compare", f"{report}:popular", recipe, "--workspace", workspace, "--page", page, "--json").json
+    assert [system["name"] for system in found["systems"]] == ["popular", found["pairs"][0]["name"]]
+    said = retrieval("compare", f"{report}:popular", f"mine={report}", "--workspace", workspace)
+    assert "recall@" in said.out
+    assert "model.name" in said.out
+    assert "Verdict</h2>" in page.read_text(encoding="utf-8")
+    refused = retrieval("compare", report, report, "--workspace", workspace)
+    assert refused.code == 2
+    assert "the same measurements" in refused.error
+
+
 def test_config_doctor_and_inspect_answer(retrieval, recipe: Path, workspace: Path) -> None:
     resolved = retrieval("config", recipe, "--set", "model.interests=7").json
     assert resolved["model"]["interests"] == 7

@@ -14,6 +14,7 @@ from retrieval.report import figures, page
 from retrieval.report.content import InterestSummary, ItemMap, MapPoint, ReportContent, Results, System, TrainingCurve, TrainingPoint
 from retrieval.report.explained import ExplainedInterest, ExplainedUser, GalleryContent, ListedItem, NamedItem
 from retrieval.report.gallery_page import gallery_page
+from retrieval.report.interest_sections import trend
 from retrieval.report.markdown import render_markdown
 from retrieval.report.page import render_html
 from retrieval.report.report_page import report_page
@@ -190,6 +191,15 @@ def test_every_section_is_in_the_navigation_and_every_builder_is_one(content: Re
     text = without_plotly(render_html(report_page(content)))
     assert re.findall(r'<li><a href="#([a-z]+)">', text) == names
     assert re.findall(r'<section id="([a-z]+)"', text) == names
+
+
+def test_the_way_of_the_interests_is_told_in_a_sentence(content: ReportContent) -> None:
+    steps = ((10, 0.99, 1.02), (20, 0.5, 1.5), (30, 0.333, 2.5))
+    points = tuple(TrainingPoint(step=n, health={"interest_cosine": cosine, "effective_rank": rank}) for n, cosine, rank in steps)
+    text = render_html(report_page(content.model_copy(update={"training": TrainingCurve(points=points)})))
+    said = "the cosine between interests went from 0.99 to 0.33 and the effective rank went from 1.02 to 2.50"
+    assert f"Between step 10 and step 30 {said}." in text
+    assert list(trend(TrainingCurve(points=points[:1]))) == []
 
 
 def test_collapsed_interests_are_named_in_words(content: ReportContent) -> None:
