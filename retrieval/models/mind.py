@@ -17,7 +17,7 @@ class Mind(AbstractUserEncoder):
 
     The routing logits are drawn once, stored with the weights and never trained or redrawn: with a shared S equal
     logits would keep all capsules identical for ever, and fresh noise would give one user other vectors every night.
-    Differs from the paper: no profile vector (the log may have no profile); the last layer is linear by default;
+    Differs from the paper: what is known of a profile is added to the interests (`UserFields`); the last layer is linear by default;
     label-aware attention belongs to the loss (`readout = "label-aware"`).
     """
 

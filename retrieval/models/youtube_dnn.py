@@ -14,7 +14,7 @@ from retrieval.models.settings import YouTubeDNNSettings
 class YouTubeDNN(AbstractUserEncoder):
     """Masked mean -> layers with ReLU, the last one linear. One interest.
 
-    Differs from the paper: no user profile and no example age (the log may have neither), and the last layer is
+    Differs from the paper: the user's profile is added behind the layers (`UserFields`), there is no example age, and the last layer is
     linear, because a ReLU would confine the user to the positive orthant of the item space.
     """
 
