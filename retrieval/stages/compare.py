@@ -1,30 +1,27 @@
 """compare: runs on the same users, figure by figure, slice by slice, user by user and list by list."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from retrieval.core.artifacts import replace_text
-from retrieval.core.seeds import derive_seed
+from retrieval.core.errors import UsageError
 from retrieval.core.settings import freed_of_secrets
-from retrieval.data.catalog import Catalog
 from retrieval.evaluation.certainty import holm
 from retrieval.evaluation.comparison import Comparison, Difference, SliceComparison, compare, compare_slices
 from retrieval.evaluation.measurements import Measurements, common_users
-from retrieval.evaluation.tables import batches
 from retrieval.report.compare_page import compare_page
-from retrieval.report.compared import CompareContent, ComparedSystem, MovedUser, Pair, SettingDifference, SideBySide, SideItem, SliceRow
+from retrieval.report.compared import CompareContent, ComparedSystem, MovedUser, Pair, SettingDifference, SliceRow
 from retrieval.report.page import render_html
 from retrieval.report.terminal import render_terminal
+from retrieval.stages.compared_lists import common_share, sampled, side_by_side
 from retrieval.stages.compared_runs import Run, open_runs
 from retrieval.stages.report import moment_now
 
-_COMMON_USERS = 10_000
 _TERMINAL = ("metrics", "settings", "slices", "users")
 
 
@@ -47,7 +44,7 @@ def compare_runs(handles: Sequence[str], workspace: Path, users: int = 5, top: i
         UsageError: a handle names no run, or the runs were measured on different users.
         DataContractError: they have no metric in common. IntegrityError: an artifact is gone or damaged.
     """
-    sides = [_Side(run, run.measurements) for run in open_runs(handles, workspace)]
+    sides = _sides(open_runs(handles, workspace))
     settings = sides[0].measured.summary.settings
     comparisons = _corrected([compare(other.measured, sides[0].measured) for other in sides[1:]], settings.primary)
     content = CompareContent(
@@ -62,6 +59,18 @@ def compare_runs(handles: Sequence[str], workspace: Path, users: int = 5, top: i
         slices=tuple(_slices(sides)),
     )
     return freed_of_secrets(content)
+
+
+def _sides(runs: Sequence[Run]) -> list[_Side]:
+    """Runs with their measurements, all to be compared by the settings of the first."""
+    measured = [run.measurements for run in runs]
+    settings = measured[0].summary.settings
+    for run, found in zip(runs, measured, strict=True):
+        if settings.primary not in found.per_user.columns:
+            what, remedy = f"'{run.name}' was not measured at {settings.primary}", "give both recipes the same evaluate.cutoffs"
+            raise UsageError(what, where="compare", expected=f"the deciding figure of '{runs[0].name}'", remedy=remedy)
+    alike = [replace(found, summary=found.summary.model_copy(update={"settings": settings})) for found in measured]
+    return [_Side(run, found) for run, found in zip(runs, alike, strict=True)]
 
 
 def comparison_text(content: CompareContent) -> str:
@@ -163,7 +172,7 @@ def _pair(first: _Side, other: _Side, comparison: Comparison, users: int, top: i
     moved = [MovedUser(user=user, first=one, other=two) for user, one, two, _ in changes.tail(users)[::-1].rows() if two > one]
     lost = [MovedUser(user=user, first=one, other=two) for user, one, two, _ in changes.head(users).rows() if two < one]
     gained_count, lost_count = int((changes["change"] > 0).sum()), int((changes["change"] < 0).sum())
-    sample = _sample(values["user_id"], first.measured.summary.settings.seed)
+    sample = sampled(values["user_id"], first.measured.summary.settings.seed)
     n = first.measured.summary.settings.primary_cutoff
     return Pair(
         name=other.name,
@@ -171,70 +180,9 @@ def _pair(first: _Side, other: _Side, comparison: Comparison, users: int, top: i
         gained=gained_count,
         lost=lost_count,
         same=len(changes) - gained_count - lost_count,
-        common=_common(_listed(first.run, sample, n), _listed(other.run, sample, n)),
+        common=common_share(first.run, other.run, sample, n),
         common_users=len(sample),
         most_gained=tuple(moved),
         most_lost=tuple(lost),
-        lists=tuple(_side_by_side(first.run, other.run, [*moved, *lost], n, top)),
+        lists=tuple(side_by_side(first.run, other.run, [*moved, *lost], n, top)),
     )
-
-
-def _sample(users: pl.Series, seed: int) -> pl.Series:
-    if len(users) <= _COMMON_USERS:
-        return users
-    chosen = np.random.default_rng(derive_seed(seed, "compare")).choice(len(users), _COMMON_USERS, replace=False)
-    return users.gather(np.sort(chosen))
-
-
-def _listed(run: Run, users: pl.Series, n: int) -> pl.DataFrame:
-    """user_id, item_id, rank: the first n items of some users, files read a part at a time."""
-    wanted = pl.DataFrame({"user_id": users})
-    found = batches(run.candidates.files("part-"), ("user_id", "item_id", "rank"))
-    return pl.concat(part.filter(pl.col("rank") <= n).join(wanted, on="user_id", how="semi") for part in found)
-
-
-def _common(first: pl.DataFrame, other: pl.DataFrame) -> float | None:
-    """Items in both lists of a user over the longer list, mean over users with a list."""
-    both = first.join(other, on=["user_id", "item_id"], how="inner").group_by("user_id").len("shared")
-    lengths = pl.concat([one.group_by("user_id").len() for one in (first, other)]).group_by("user_id").agg(pl.col("len").max())
-    shares = lengths.join(both, on="user_id", how="left").select(pl.col("shared").fill_null(0) / pl.col("len")).to_series()
-    return float(shares.to_numpy().mean()) if len(shares) else None
-
-
-def _side_by_side(first: Run, other: Run, moved: Sequence[MovedUser], n: int, top: int) -> Iterator[SideBySide]:
-    users = pl.Series("user_id", [user.user for user in moved])
-    if not moved:
-        return
-    truth = (
-        pl.read_parquet(first.dataset.file("truth.parquet"))
-        .filter(pl.col("split") == "test")
-        .join(pl.DataFrame([users]), on="user_id", how="semi")
-    )
-    items = Catalog.load(first.dataset.file("items.parquet")).frame.select("item_id", "title", category=pl.col("categories").list.first())
-    lists = [
-        _listed(run, users, max(n, top)).sort("user_id", "rank").join(items, on="item_id", how="left", maintain_order="left")
-        for run in (first, other)
-    ]
-    for user in moved:
-        targets = set(truth.filter(pl.col("user_id") == user.user)["item_id"])
-        own = [one.filter(pl.col("user_id") == user.user) for one in lists]
-        places = [dict(zip(one["item_id"], one["rank"], strict=True)) for one in own]
-        shown = [tuple(_items(_shown(one, targets, top), targets, elsewhere)) for one, elsewhere in zip(own, reversed(places), strict=True)]
-        yield SideBySide(moved=user, targets=len(targets), first=shown[0], other=shown[1])
-
-
-def _shown(frame: pl.DataFrame, targets: set[Any], top: int) -> pl.DataFrame:
-    hidden = pl.Series(sorted(targets), dtype=frame["item_id"].dtype).implode()
-    return frame.filter((pl.col("rank") <= top) | pl.col("item_id").is_in(hidden))
-
-
-def _items(frame: pl.DataFrame, targets: set[Any], elsewhere: Mapping[Any, int]) -> Iterator[SideItem]:
-    for item_id, rank, title, category in frame.select("item_id", "rank", "title", "category").iter_rows():
-        yield SideItem(
-            item_id=item_id,
-            title=title or str(item_id),
-            category=category,
-            rank=rank,
-            hit=item_id in targets,
-            elsewhere=elsewhere.get(item_id),
-        )

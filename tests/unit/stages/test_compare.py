@@ -154,6 +154,18 @@ def test_more_runs_are_corrected_together(folder: Path, finished: FinishedRun, c
     assert len(compare_page(three).summary) == 6
 
 
+def test_the_first_run_decides_how_and_by_what(folder: Path, finished: FinishedRun) -> None:
+    evaluate = {"cutoffs": [5, 10], "primary": "ndcg@10", "confidence": 0.5, "baselines": [], "resamples": 200}
+    other = run_of(folder, "other", recall={"n": 10, "pool": 20, "lambda": 0.5}, evaluate=evaluate)
+    found = compare_runs([str(finished.report.path), str(other.report.path)], folder / "workspace", 1, 1)
+    assert (found.primary, found.confidence, found.pairs[0].comparison.confidence) == ("recall@5", 0.95, 0.95)
+    back = compare_runs([str(other.report.path), str(finished.report.path)], folder / "workspace", 1, 1)
+    assert (back.primary, back.pairs[0].comparison.confidence) == ("ndcg@10", 0.5)
+    shorter = run_of(folder, "shorter", evaluate={**evaluate, "cutoffs": [10]})
+    with pytest.raises(UsageError, match="'shorter' was not measured at recall@5"):
+        compare_runs([str(finished.report.path), str(shorter.report.path)], folder / "workspace")
+
+
 def test_handles_are_paths_ids_recipes_and_names(folder: Path, finished: FinishedRun) -> None:
     report, measurements = finished.report, finished.measurements
     baseline = f"{report.id[:6]}:popular"
