@@ -91,7 +91,7 @@ class Artifact:
         record = self.manifest.files.get(name)
         if record is None:
             raise IntegrityError(f"has no file '{name}'", where=self.path, remedy="was it written by another version?")
-        path = self.path / name
+        path = self.path / inside(name)
         if name not in self._verified:
             _verify(path, record)
             self._verified.add(name)
@@ -117,8 +117,7 @@ class StagedArtifact:
 
     def path(self, name: str) -> Path:
         """Where to write the file `name`; from now on the artifact is incomplete without it."""
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise UsageError(f"file name '{name}' leaves the artifact")
+        inside(name)
         if name not in self._plan:
             self._plan.append(name)
         target = self.folder / name
@@ -241,6 +240,13 @@ class Workspace:
         if not (kind + artifact_id).replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"'{kind}/{artifact_id}' is not the name of an artifact")
         return self.root / kind / artifact_id
+
+
+def inside(name: str) -> str:
+    """A relative path that stays where it begins. Raises UsageError for any other."""
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UsageError(f"'{name}' leaves the artifact", expected="a path inside of it")
+    return name
 
 
 def open_artifact(path: Path) -> Artifact:

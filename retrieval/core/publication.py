@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import MANIFEST, Artifact, open_artifact, replace_text, sha256_of, sync_folder, write_durably
+from retrieval.core.artifacts import MANIFEST, Artifact, inside, open_artifact, replace_text, sha256_of, sync_folder, write_durably
 from retrieval.core.errors import ConflictError, IntegrityError, UsageError
 from retrieval.core.locks import exclusive, user_name
 from retrieval.core.sealed import BrokenSealError, Sealed, SealedT, read_sealed, sealed_text
@@ -118,7 +118,7 @@ class Publication:
         if kind not in version.artifacts:
             raise UsageError(f"version {version.number} has no {kind}", where=self.folder, expected=", ".join(sorted(version.artifacts)))
         reference = version.artifacts[kind]
-        path = self._root / kind / reference.id
+        path = self._root / inside(f"{kind}/{reference.id}")
         if not (path / MANIFEST).is_file() or sha256_of(path / MANIFEST) != reference.manifest_sha256:
             raise IntegrityError(
                 "is not what was published",

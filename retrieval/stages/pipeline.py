@@ -10,6 +10,7 @@ import numpy as np
 
 from retrieval.core.artifacts import Artifact, StagedArtifact
 from retrieval.core.errors import UsageError
+from retrieval.core.logging import bound
 from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
 from retrieval.data.files import input_fingerprint
@@ -115,7 +116,8 @@ class Pipeline:
         index = index or self.index
         inputs, settings = self._candidate_inputs(index), recall.settings_of(self.recipe, scope)
         stage = "recall" if scope.who == "held-out" else f"recall {scope.who}"
-        return self._ensure(stage, "candidates", settings, inputs, partial(self._write_candidates, index, scope))
+        with bound(**({"shard": f"{scope.shard}/{scope.shards}"} if scope.shards > 1 else {})):
+            return self._ensure(stage, "candidates", settings, inputs, partial(self._write_candidates, index, scope))
 
     def serving(self, index: Artifact, probabilities: ScoreProbabilities | None = None) -> recall.Serving:
         """What lists from an index are made with."""

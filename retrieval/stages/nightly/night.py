@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from retrieval.stages.nightly.measure import Published
 from retrieval.stages.nightly.metrics import write_metrics
 from retrieval.stages.nightly.records import NightRecord, Nights, StageFigures, Status
 from retrieval.stages.nightly.request import Request
+from retrieval.stages.nightly.sinks import require_installed, track
 from retrieval.stages.nightly.training import Training, training_of
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe
@@ -99,13 +101,25 @@ class _Night:
             raise
         with _told("metrics are those of another run"):
             self._measure()
+        self._track()
         return self.log.record
+
+    def _track(self) -> None:
+        """Tell the trackers of a night that ended well; what they raise is theirs, and the night is published."""
+        model = next((each for each in self.log.record.stages if each.kind == "model"), None)
+        found = Workspace(self.request.workspace).find("model", model.id) if model else None
+        curve = json.loads(found.file("history.json").read_text(encoding="utf-8")) if found else []
+        try:
+            track(self.recipe.nightly.tracking, self.log.record, curve)
+        except Exception as error:
+            log.warning("a tracker did not take the night", error=f"{type(error).__name__}: {error}")
 
     def _measure(self) -> None:
         write_metrics(self.recipe, self.publication, self.log.record)
 
     def _run(self) -> Status:
         use_threads(self.recipe)
+        require_installed(self.recipe.nightly.tracking)
         current, earlier = self.publication.current(), last_before(self.publication, self.request.date)
         training = training_of(self.recipe, self.publication, earlier)
         self.log.note(trained=training.said)

@@ -1,6 +1,6 @@
 """Settings of the nightly run: when to train anew, what stops a publication, what is kept."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -62,6 +62,16 @@ class ListGates(Settings):
     max_slowdown: float = Field(3.0, gt=0.0)
 
 
+class Tracking(Settings):
+    """Experiment trackers that get a night's figures and its training curve.
+
+    sinks: which of `mlflow` and `tensorboard`. to: MLflow's tracking URI, or TensorBoard's folder; each has its own default.
+    """
+
+    sinks: tuple[Literal["mlflow", "tensorboard"], ...] = ()
+    to: str = ""
+
+
 class NightlySettings(Settings):
     """The [nightly] table of a recipe; no part of it changes what a stage makes.
 
@@ -80,3 +90,4 @@ class NightlySettings(Settings):
     data: DataGates = DataGates()
     model: ModelGates = ModelGates()
     lists: ListGates = ListGates()
+    tracking: Tracking = Tracking()

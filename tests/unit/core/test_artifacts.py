@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.core.artifacts import MANIFEST, Workspace, open_artifact
+from retrieval.core.artifacts import MANIFEST, FileRecord, Workspace, open_artifact, sha256_of, write_manifest
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
 
 
@@ -130,3 +130,15 @@ def test_an_id_is_found_by_its_beginning(tmp_path: Path) -> None:
     assert workspace.open("model", "abc").id == "abc"
     with pytest.raises(UsageError, match="2 model artifacts match 'ab'"):
         workspace.open("model", "ab")
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "a/../../b", ""])
+def test_a_manifest_cannot_send_a_reader_out_of_its_artifact(tmp_path: Path, name: str) -> None:
+    make(Workspace(tmp_path))
+    (tmp_path / "outside").write_text("mine")
+    folder = tmp_path / "model/abc"
+    manifest = open_artifact(folder).manifest
+    record = FileRecord(sha256=sha256_of(tmp_path / "outside"), size=4)
+    write_manifest(folder, manifest.model_copy(update={"files": {name: record}}))
+    with pytest.raises((UsageError, IntegrityError), match="leaves the artifact"):
+        open_artifact(folder).file(name)
