@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from retrieval.core.seeds import derive_seed
 from retrieval.core.settings import Settings
-from retrieval.evaluation.kernels import draw_weights
+from retrieval.evaluation.list_kernels import draw_weights
 from retrieval.index.threads import over_chunks
 
 Values = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from retrieval.core.errors import DataContractError
-from retrieval.evaluation import kernels
+from retrieval.evaluation import list_kernels
 from retrieval.evaluation.merged import merged_lists
 from retrieval.evaluation.settings import EvaluationSettings
 from retrieval.evaluation.tables import Between, as_ids, batches, empty_table, parquet_files, read_table, require_columns
@@ -197,7 +197,7 @@ class _Lists:
         where: object,
     ) -> None:
         target = self.origin if len(origin) else self.origin[:, :0]
-        clash = kernels.place_rows(rows, ranks, codes, origin, self.items, target)
+        clash = list_kernels.place_rows(rows, ranks, codes, origin, self.items, target)
         if clash >= 0:
             user = self.truth.users["user_id"][int(rows[clash])]
             remedy = "evaluate with lists = 'per-interest' if these are several lists a user" if len(origin) else ""
@@ -210,7 +210,7 @@ class _Lists:
         counts = pairs["user_id"].rle().struct.field("len").cast(pl.Int64).to_numpy()
         offsets, targets = np.concatenate([[0], np.cumsum(counts)]), self.vocabulary.encode(pairs["item_id"])
         ranks, repeated = np.zeros(len(targets), np.int32), np.zeros(len(self.items), np.bool_)
-        over_chunks(kernels.find_hits, len(self.items), 0, self.items, (offsets, targets), ranks, repeated)
+        over_chunks(list_kernels.find_hits, len(self.items), 0, self.items, (offsets, targets), ranks, repeated)
         if repeated.any():
             user = self.truth.users["user_id"][int(repeated.argmax())]
             raise DataContractError(f"the list of user {user!r} has an item twice", where="candidates", expected="every item once")

@@ -44,12 +44,13 @@ class Between:
     high: Any = None
 
     def keep(self, frame: pl.DataFrame, column: str = "user_id") -> pl.DataFrame:
-        """The rows whose id lies between."""
-        if self.low is None and self.high is None:
+        """The rows whose id lies between; null ids and ids of another type stay, for whoever checks them."""
+        kind, text = frame.schema[column], isinstance(self.high if self.low is None else self.low, str)
+        if self == EVERYBODY or (kind.is_numeric() if text else not kind.is_integer()):
             return frame
-        ids = pl.col(column)
+        ids = pl.col(column).cast(pl.String) if text else pl.col(column)
         lower = pl.lit(value=True) if self.low is None else ids >= self.low
-        return frame.filter(lower if self.high is None else lower & (ids < self.high))
+        return frame.filter((lower if self.high is None else lower & (ids < self.high)).fill_null(value=True))
 
     def may_hold(self, least: Any, most: Any) -> bool:
         """Whether ids from `least` to `most` can lie between; ids of another type can, which is found out later."""

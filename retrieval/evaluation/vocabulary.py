@@ -7,7 +7,7 @@ import numpy.typing as npt
 import polars as pl
 
 from retrieval.core.errors import DataContractError
-from retrieval.evaluation import kernels
+from retrieval.evaluation import list_kernels
 from retrieval.evaluation.tables import as_ids
 from retrieval.index.kernels import table_size
 from retrieval.index.threads import over_chunks
@@ -42,13 +42,13 @@ class _Numbers(Vocabulary):
     def _build(self, keys: npt.NDArray[np.int64]) -> None:
         size = table_size(2 * len(keys))
         self._table, self._places = np.empty(size, np.int64), np.full(size, -1, np.int32)
-        if kernels.fill_table(keys, self._table, self._places) >= 0:
+        if list_kernels.fill_table(keys, self._table, self._places) >= 0:
             raise DataContractError("the items table has an item twice", where="items")
 
     def encode(self, ids: pl.Series) -> Codes:
         wanted, codes = ids.to_numpy(), np.empty(len(ids), np.int32)
         if self.n_catalog:
-            over_chunks(kernels.look_up, len(wanted), 0, wanted, self._table, self._places, codes)
+            over_chunks(list_kernels.look_up, len(wanted), 0, wanted, self._table, self._places, codes)
         if not self.n_catalog or (codes < 0).any():
             self._encode_new(wanted, codes)
         return codes
@@ -56,7 +56,7 @@ class _Numbers(Vocabulary):
     def _encode_new(self, wanted: npt.NDArray[np.int64], codes: Codes) -> None:
         done = 0
         while True:
-            done, self._count = kernels.encode_new(done, wanted, self._table, self._places, self._count, codes)
+            done, self._count = list_kernels.encode_new(done, wanted, self._table, self._places, self._count, codes)
             if done == len(wanted):
                 return
             taken = np.flatnonzero(self._places >= 0)

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from retrieval.core.errors import DataContractError
 from retrieval.evaluation import tables
 from retrieval.evaluation.evaluator import evaluate
 from retrieval.evaluation.settings import EvaluationSettings
@@ -90,6 +91,26 @@ def test_ids_of_another_type_are_read_and_found_out_later():
     assert Between("a", "b").may_hold(1, 2)
     assert not Between(5, 9).may_hold(9, 20)
     assert Between(5, 9).may_hold(1, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (pl.col("user_id").cast(pl.String) + "x", "'user_id' is String|'user_id' is Int64"),
+        (pl.when(pl.col("rank") == 3).then(None).otherwise(pl.col("user_id")), "null ids"),
+        (pl.lit(1.5).alias("user_id"), "is Float64"),
+    ],
+)
+def test_faulty_ids_are_found_in_blocks_as_in_one(folder, change, message):
+    for number in range(2):
+        path = folder / f"part-{number}.parquet"
+        frame = pl.read_parquet(path)
+        if "Float64" not in message and frame["user_id"].dtype == pl.String and "null" not in message:
+            change = pl.col("rank").cast(pl.Int64).alias("user_id")
+        frame.with_columns(change.alias("user_id")).write_parquet(path)
+    for block_users in (7, USERS):
+        with pytest.raises(DataContractError, match=message):
+            values(folder, block_users)
 
 
 def test_tables_are_written_one_after_the_other(tmp_path):

@@ -7,7 +7,7 @@ from scipy import stats
 from retrieval.core.seeds import derive_seed
 from retrieval.evaluation import bootstrap
 from retrieval.evaluation.bootstrap import Bootstrap, intervals, poisson_table
-from retrieval.evaluation.kernels import draw_weights
+from retrieval.evaluation.list_kernels import draw_weights
 
 
 def interval(values, *, resamples=200, confidence=0.95, seed=0):
