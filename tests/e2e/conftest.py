@@ -148,6 +148,8 @@ loss = {{ negatives = 64 }}
 optimizer = {{ learning_rate = 0.01 }}
 [recall]
 n = 50
+[report]
+map_items = 50
 [evaluate]
 baselines = ["popular"]
 """,

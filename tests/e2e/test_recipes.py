@@ -18,6 +18,7 @@ QUICK = [
     "train.loss.negatives=64",
     'evaluate.baselines=["popular"]',
     "evaluate.resamples=50",
+    "report.map_items=50",
 ]
 SMALL = ["generate.users=300", "generate.items=300"]
 

@@ -12,6 +12,9 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+import sklearn.decomposition
+import sklearn.manifold  # noqa: F401 - for the map of a report
+
 import retrieval.stages.report
 import retrieval.stages.run  # noqa: F401 - imported for those that are forked
 from retrieval.cli.main import main

@@ -35,6 +35,8 @@ checkpoint_every = 5
 loss = { negatives = 32 }
 [recall]
 n = 50
+[report]
+map_items = 50
 [evaluate]
 baselines = []
 resamples = 20

@@ -44,6 +44,7 @@ def recipe_of(tables: Path, builders: list[str], **recall: Any) -> Recipe:
         "train": {"steps": 4, "loss": {"negatives": 8}},
         "recall": {"n": 10, "pool": 30, "scale_free": True, "builder": {"per_category": 4}, **recall},
         "machine": {"threads": 1},
+        "report": {"map_items": 0},
         "evaluate": {
             "cutoffs": [10],
             "primary": "recall@10",
