@@ -1,4 +1,4 @@
-"""Killed while lists are made or vectors exported, the same command ends with the same bytes."""
+"""Killed while lists are made, vectors exported or an index built, the same command ends with the same bytes."""
 
 import random
 import re
@@ -20,10 +20,11 @@ def indexed(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workspace
 
 
-@pytest.mark.parametrize("verb", ["recall", "embed"])
+@pytest.mark.parametrize("verb", ["recall", "embed", "build-index"])
 def test_the_same_command_ends_with_the_same_bytes(command, contents, indexed: Path, tmp_path: Path, verb: str) -> None:
     def options(workspace: Path) -> tuple[str, ...]:
-        return (*SETTINGS, *(("--export", str(workspace / "exported")) if verb == "embed" else ()))
+        further = {"embed": ("--export", str(workspace / "exported")), "build-index": ("--set", "index.factory=IVF8,SQ8")}
+        return (*SETTINGS, *further.get(verb, ()))
 
     whole = Path(shutil.copytree(indexed, tmp_path / "whole"))
     done = command(verb, whole, *options(whole))
