@@ -1,13 +1,11 @@
 """What runs unattended, and the verbs that look after it."""
 
-import json
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption
-from retrieval.core.secrets import redacted, without_secrets
+from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, show
 
 if TYPE_CHECKING:
     from retrieval.stages.nightly.records import NightRecord
@@ -43,7 +41,7 @@ def nightly(
         from retrieval.stages.nightly.plan import plan, plan_lines
 
         planned = plan(request)
-        return _print(planned.model_dump(mode="json"), plan_lines(planned), as_json=as_json)
+        return show(planned.model_dump(mode="json"), plan_lines(planned), as_json=as_json)
     from retrieval.stages.nightly.night import run_night
 
     run_night(request, parse_overrides(override or ()), partial(_show, as_json=as_json))
@@ -97,7 +95,7 @@ def rollback(
     from retrieval.stages.recipe import read_recipe
 
     version = verbs.rollback(workspace, read_recipe(recipe), to, why)
-    _print(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published", as_json=as_json)
+    show(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published", as_json=as_json)
 
 
 def status(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
@@ -110,7 +108,7 @@ def status(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json: 
 
     read = read_recipe(recipe)
     found = verbs.status(workspace, read)
-    _print(found, verbs.status_lines(found, workspace, read), as_json=as_json)
+    show(found, verbs.status_lines(found, workspace, read), as_json=as_json)
 
 
 def history(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
@@ -122,7 +120,7 @@ def history(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json:
     from retrieval.stages.recipe import read_recipe
 
     read = read_recipe(recipe)
-    _print(verbs.history(workspace, read), verbs.history_lines(workspace, read), as_json=as_json)
+    show(verbs.history(workspace, read), verbs.history_lines(workspace, read), as_json=as_json)
 
 
 def gc(
@@ -142,7 +140,7 @@ def gc(
     paths = [str(path) for path in found.paths]
     value = {"paths": paths, "bytes": found.bytes, "removed": not dry_run}
     lines = [*paths, f"{summary.amount(found.bytes)} in {len(found.paths)} artifacts {'would go' if dry_run else 'removed'}"]
-    _print(value, "\n".join(lines), as_json=as_json)
+    show(value, "\n".join(lines), as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:
@@ -154,8 +152,4 @@ def register(app: typer.Typer) -> None:
 def _show(record: "NightRecord", *, as_json: bool) -> None:
     from retrieval.stages.nightly.summary import screen
 
-    _print(record.model_dump(mode="json"), screen(record), as_json=as_json)
-
-
-def _print(value: Any, text: str, *, as_json: bool) -> None:
-    typer.echo(json.dumps(without_secrets(value), ensure_ascii=False, allow_nan=False) if as_json else redacted(text))
+    show(record.model_dump(mode="json"), screen(record), as_json=as_json)

@@ -1,9 +1,12 @@
 """Options that many verbs share, and how a verb opens a run."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from retrieval.core.secrets import redacted, without_secrets
 
 if TYPE_CHECKING:
     from retrieval.stages.pipeline import Pipeline
@@ -27,3 +30,8 @@ def open_pipeline(recipe: Path, workspace: Path, overrides: list[str] | None) ->
     from retrieval.stages.run import open_run
 
     return open_run(read_recipe(recipe, overrides or ()), workspace)
+
+
+def show(value: Any, text: str, *, as_json: bool) -> None:
+    """A result on standard output, for a program or for a person; without secrets."""
+    typer.echo(json.dumps(without_secrets(value), ensure_ascii=False, allow_nan=False) if as_json else redacted(text))

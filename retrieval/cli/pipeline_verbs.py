@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, open_pipeline
+from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, open_pipeline, show
 from retrieval.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def run(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: S
     from retrieval.stages.run import headline, run_all, summary_of
 
     finished = run_all(open_pipeline(recipe, workspace, overrides))
-    _print(summary_of(finished), headline(finished), as_json=as_json)
+    show(summary_of(finished), headline(finished), as_json=as_json)
 
 
 def prepare(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
@@ -182,7 +182,7 @@ def evaluate(
     from retrieval.stages.evaluate_files import evaluate_files, table
 
     measured = evaluate_files(candidates, truth, items, users, split, overrides or ())
-    _print(measured.summary.model_dump(mode="json"), table(measured), as_json=as_json)
+    show(measured.summary.model_dump(mode="json"), table(measured), as_json=as_json)
 
 
 def folds(
@@ -204,7 +204,7 @@ def folds(
 
     found = run_folds(open_pipeline(recipe, workspace, overrides), folds)
     summary = {"kind": found.kind, "id": found.id, "path": str(found.path), "summary": found.summary}
-    _print(summary, "\n".join(lines(found)), as_json=as_json)
+    show(summary, "\n".join(lines(found)), as_json=as_json)
 
 
 def report(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, overrides: SetOption = None, as_json: JsonOption = False) -> None:
@@ -226,10 +226,4 @@ def register(app: typer.Typer) -> None:
 def _stage(recipe: Path, workspace: Path, overrides: list[str] | None, as_json: bool, make: Callable[["Pipeline"], "Artifact"]) -> None:
     artifact = make(open_pipeline(recipe, workspace, overrides))
     summary = {"kind": artifact.kind, "id": artifact.id, "path": str(artifact.path), "summary": artifact.summary}
-    _print(summary, str(artifact.path), as_json=as_json)
-
-
-def _print(value: object, text: str, *, as_json: bool) -> None:
-    import json
-
-    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json else text)
+    show(summary, str(artifact.path), as_json=as_json)
