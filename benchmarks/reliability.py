@@ -4,7 +4,8 @@
     python benchmarks/reliability.py --kills 60 --stride 5 --only kills --only moments
 
 In full: 200 kills of a night, 10,000 flips and truncations, 300 hostile heads of index files, publishers for 60 s, and train,
-build-index and recall killed at every operation on files. Each is the test of the same name in tests/reliability/; a single failure ends with an exit code that is not 0.
+build-index and recall killed at every operation on files. Each is the test of its name in tests/reliability/; a single failure
+ends with an exit code that is not 0.
 """
 
 import argparse
