@@ -24,7 +24,7 @@ METRICS = ("recall@10", "recall@20", "recall@50", "ndcg@20")
 
 def measured(pipeline: Pipeline) -> Measurements:
     found = pipeline.measurements
-    return Measurements.read(found.file("per_user.parquet"), found.file("summary.json"))
+    return Measurements.read(found.file)
 
 
 def milliseconds(pipeline: Pipeline, users: int) -> tuple[float, float]:
