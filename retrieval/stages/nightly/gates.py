@@ -14,6 +14,7 @@ from retrieval.stages.nightly.settings import DataGates, ListGates, ModelGates
 
 Outcome = Literal["held", "failed", "overridden", "not judged"]
 GATES = (
+    "published",
     "date",
     "rollback",
     "volume",
@@ -60,6 +61,11 @@ def date_gate(night: dt.date, published: str) -> Gate:
     if not published:
         return not_judged("date", "nothing is published")
     return judged("date", None, f"not before {published}, which is published", held=night.isoformat() >= published, found=night.isoformat())
+
+
+def published_gate(damage: str) -> Gate:
+    """What is published must be whole to be compared with; `damage`: what is wrong with it."""
+    return judged("published", None, "something whole to compare with", held=False, found=damage)
 
 
 def rollback_gate(version: int) -> Gate:

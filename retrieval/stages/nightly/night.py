@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from retrieval.core.artifacts import Artifact, Workspace
-from retrieval.core.errors import InterruptedRunError, QualityGateError, RetrievalError, exit_code_of
+from retrieval.core.errors import IntegrityError, InterruptedRunError, QualityGateError, RetrievalError, exit_code_of
 from retrieval.core.locks import exclusive
 from retrieval.core.logging import bound, get_logger
 from retrieval.core.publication import Publication, Version
@@ -126,7 +126,7 @@ class _Night:
         log.info("night", date=self.request.date.isoformat(), training=training.said, published=current.number if current else 0)
         stages = Stages(Workspace(self.request.workspace), begins=self._require_room, ended=self.log.stage)
         pipeline = Pipeline(self._judged_recipe(training.recipe), stages)
-        published = Published(self.publication, current, pipeline) if current else None
+        published = self._published(current, pipeline)
         day = self._day(pipeline, earlier, current)
         self._index(pipeline)
         measurements = pipeline.measurements
@@ -143,6 +143,18 @@ class _Night:
         with _told("artifacts that nothing needs are still there"):
             collect(self.request.workspace, self.recipe)
         return "published"
+
+    def _published(self, current: Version | None, pipeline: Pipeline) -> Published | None:
+        """What is current, to be compared with; a person has to say so before a night replaces something damaged unseen."""
+        if current is None:
+            return None
+        try:
+            for kind in current.artifacts:
+                self.publication.artifact(current, kind)
+        except IntegrityError as error:
+            self._judge([gates.published_gate(str(error))])
+            return None
+        return Published(self.publication, current, pipeline)
 
     def _require_room(self, stage: str) -> None:
         """Stop before a stage that wrote more the last time than the disk has left."""

@@ -34,7 +34,7 @@ def retry(root: Path, recipe: Recipe, overrides: Mapping[str, str], ended: Ended
 
 
 def publish(root: Path, recipe: Recipe, date: dt.date | None, overrides: Mapping[str, str], ended: Ended) -> NightRecord:
-    """Publish a night that was held back, by default the last one: the night again, with the gates that may fail this time.
+    """Publish a night that was held back, by default the last one: the night again, with the gates that may fail, those of before included.
 
     Whatever it had made is found; what stands behind a gate that failed is made now.
 
@@ -42,7 +42,7 @@ def publish(root: Path, recipe: Recipe, date: dt.date | None, overrides: Mapping
         UsageError: there was no such night. QualityGateError: a gate that failed was not overridden.
     """
     record = Nights(root, recipe.name).last(date.isoformat() if date else "")
-    return run_night(Request.from_json({**record.request, "workspace": str(root)}), overrides, ended)
+    return run_night(Request.from_json({**record.request, "workspace": str(root)}), {**record.overrides, **overrides}, ended)
 
 
 def rollback(root: Path, recipe: Recipe, number: int, why: str) -> Version:

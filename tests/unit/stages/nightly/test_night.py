@@ -127,6 +127,14 @@ def test_an_index_below_its_own_gate_is_a_gate_of_the_night(again, monkeypatch) 
     assert again.run(8, "index.min_recall=0.99", ann="measuring").status == "published"
 
 
+def test_what_is_published_and_damaged_is_not_replaced_unseen(again) -> None:
+    lists = verbs.status(again.workspace, again.request(7).recipe())["paths"]["candidates"]
+    shutil.rmtree(lists)
+    with pytest.raises(QualityGateError, match=r"gate published: .*is not what was published"):
+        again.run(8)
+    assert again.run(8, published="a disk was lost").published == 4
+
+
 def test_an_older_day_is_computed_and_not_published(again) -> None:
     with pytest.raises(QualityGateError, match="gate date: 2024-01-06"):
         again.run(6)
