@@ -1,6 +1,7 @@
 """Two systems on the same users: paired differences, corrected for the number of metrics, slice by slice, and what could be seen at all."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -10,9 +11,11 @@ from retrieval.core.errors import DataContractError
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Bootstrap, Interval, Values
 from retrieval.evaluation.certainty import detectable, detectable_sentence, holm, p_values
-from retrieval.evaluation.measurements import Measurements, common_users, matrix, metric_columns
+from retrieval.evaluation.measurements import Measurements, common_users, matrix, metric_columns, paired_users
 from retrieval.evaluation.settings import EvaluationSettings
 from retrieval.evaluation.slices import target_column
+
+_BLOCK: Final = 1 << 18
 
 
 class Difference(Interval):
@@ -71,12 +74,14 @@ def compare(first: Measurements, second: Measurements) -> Comparison:
     columns = [name for name in metric_columns(first.per_user) if name in second.per_user.columns]
     if not columns:
         raise DataContractError("the two systems have no metric in common", remedy="measure both with the same cutoffs")
-    both = common_users(first.per_user, second.per_user)
+    mine, theirs = paired_users(first.per_user, second.per_user)
     settings = first.summary.settings
-    bootstrap = _paired(matrix(both, columns) - matrix(both, [f"{name}_second" for name in columns]), settings)
+    bootstrap = Bootstrap(len(columns), settings.resamples, settings.seed)
+    for start in range(0, len(mine), _BLOCK):
+        bootstrap.add(matrix(mine[start : start + _BLOCK], columns) - matrix(theirs[start : start + _BLOCK], columns))
     errors = dict(zip(columns, bootstrap.standard_errors(), strict=True))
     return Comparison(
-        users=len(both),
+        users=len(mine),
         differences=_differences(bootstrap, columns, settings),
         detectable=detectable(errors, settings.confidence, settings.power),
         confidence=settings.confidence,

@@ -66,7 +66,7 @@ class Evaluation:
     ) -> MeasurementSummary:
         """Measure all users of the truth; errors as in `evaluate`."""
         ids = None if self.facts is None else self.facts.ids
-        for block in judged_blocks(candidates, truth, split, ids, self.settings):
+        for block in judged_blocks(candidates, truth, split, ids, self.settings, self.metrics.threads):
             self._count(block.counts)
             for judged in pieces(block, _PIECE):
                 values = self._measure(judged)

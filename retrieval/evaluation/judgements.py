@@ -67,6 +67,7 @@ def judged_blocks(
     split: str | None,
     catalog: pl.Series | None,
     settings: EvaluationSettings,
+    threads: int = 0,
 ) -> Iterator[JudgedLists]:
     """Judge candidates: columns user_id, item_id and rank (from 1), or score (higher is better) where there is no rank.
 
@@ -79,7 +80,7 @@ def judged_blocks(
     """
     first = 0
     for between, known in truth_blocks(truth, split, settings.block_users):
-        lists = _Lists(known, Vocabulary.of(known.pairs["item_id"], catalog), settings, first)
+        lists = _Lists(known, Vocabulary.of(known.pairs["item_id"], catalog, threads), settings, first, threads)
         for where, frame in _ranked(candidates, between, settings):
             lists.add(frame, where)
         yield lists.judged()
@@ -128,6 +129,7 @@ class _Lists:
     vocabulary: Vocabulary
     settings: EvaluationSettings
     first: int
+    threads: int
     items: npt.NDArray[np.int32] = field(init=False)
     origin: npt.NDArray[np.int16] = field(init=False)
     unions: list[pl.DataFrame] = field(default_factory=list)
@@ -210,7 +212,7 @@ class _Lists:
         counts = pairs["user_id"].rle().struct.field("len").cast(pl.Int64).to_numpy()
         offsets, targets = np.concatenate([[0], np.cumsum(counts)]), self.vocabulary.encode(pairs["item_id"])
         ranks, repeated = np.zeros(len(targets), np.int32), np.zeros(len(self.items), np.bool_)
-        over_chunks(list_kernels.find_hits, len(self.items), 0, self.items, (offsets, targets), ranks, repeated)
+        over_chunks(list_kernels.find_hits, len(self.items), self.threads, self.items, (offsets, targets), ranks, repeated)
         if repeated.any():
             user = self.truth.users["user_id"][int(repeated.argmax())]
             raise DataContractError(f"the list of user {user!r} has an item twice", where="candidates", expected="every item once")

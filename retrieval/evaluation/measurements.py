@@ -128,6 +128,15 @@ def matrix(frame: pl.DataFrame, columns: Sequence[str]) -> Values:
     return frame.select(pl.col(list(columns)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
 
 
+def paired_users(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both tables with their common users only, in the first one's order; errors as `common_users`."""
+    if first["user_id"].dtype == second["user_id"].dtype and first["user_id"].equals(second["user_id"]) and len(first):
+        return first, second
+    users = common_users(first.select("user_id"), second.select("user_id"))
+    mine = first.join(users, on="user_id", how="semi", maintain_order="left")
+    return mine, mine.select("user_id").join(second, on="user_id", how="left", maintain_order="left")
+
+
 def common_users(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     """Both tables side by side, the second's columns with `_second`, for the users of both.
 

@@ -21,11 +21,11 @@ class Vocabulary(ABC):
     n_catalog: int
 
     @staticmethod
-    def of(like: pl.Series, catalog: pl.Series | None) -> "Vocabulary":
+    def of(like: pl.Series, catalog: pl.Series | None, threads: int = 0) -> "Vocabulary":
         """For ids of one type. Raises DataContractError when the catalog has ids of another, or one twice."""
         known = like.clear() if catalog is None else as_ids(catalog.alias("item_id"), "items")
         require_same_type(known, like, "the items table")
-        return _Numbers(known) if known.dtype == pl.Int64 else _Texts(known)
+        return _Numbers(known, threads) if known.dtype == pl.Int64 else _Texts(known)
 
     @abstractmethod
     def encode(self, ids: pl.Series) -> Codes:
@@ -35,8 +35,8 @@ class Vocabulary(ABC):
 class _Numbers(Vocabulary):
     """A hash table of int64 that grows."""
 
-    def __init__(self, known: pl.Series) -> None:
-        self.n_catalog = self._count = len(known)
+    def __init__(self, known: pl.Series, threads: int) -> None:
+        self._threads, self.n_catalog, self._count = threads, len(known), len(known)
         self._build(known.to_numpy().astype(np.int64))
 
     def _build(self, keys: npt.NDArray[np.int64]) -> None:
@@ -48,7 +48,7 @@ class _Numbers(Vocabulary):
     def encode(self, ids: pl.Series) -> Codes:
         wanted, codes = ids.to_numpy(), np.empty(len(ids), np.int32)
         if self.n_catalog:
-            over_chunks(list_kernels.look_up, len(wanted), 0, wanted, self._table, self._places, codes)
+            over_chunks(list_kernels.look_up, len(wanted), self._threads, wanted, self._table, self._places, codes)
         if not self.n_catalog or (codes < 0).any():
             self._encode_new(wanted, codes)
         return codes
