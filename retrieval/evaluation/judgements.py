@@ -22,6 +22,7 @@ from retrieval.evaluation.vocabulary import Vocabulary, require_same_type
 from retrieval.index.threads import over_chunks
 
 Numbers = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+Runs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -147,28 +148,28 @@ class _Lists:
         users, items = as_ids(frame["user_id"], where), as_ids(frame["item_id"], where)
         require_same_type(users, self.truth.users["user_id"], where)
         require_same_type(items, self.truth.pairs["item_id"], where)
-        rows = self._rows(users)
+        rows, lengths = self._runs(users)
         known = rows >= 0
         if not known.all():
-            self.others += int((~known).sum())
-            rows, items, frame = rows[known], items.filter(pl.Series(known)), frame.filter(pl.Series(known))
+            kept = pl.Series(np.repeat(known, lengths))
+            rows, lengths, items, frame = rows[known], lengths[known], items.filter(kept), frame.filter(kept)
+            self.others += len(kept) - len(frame)
         if len(rows):
-            self._add(rows, items, frame, where)
+            self._add((rows, lengths), items, frame, where)
 
-    def _add(self, rows: npt.NDArray[np.int64], items: pl.Series, frame: pl.DataFrame, where: object) -> None:
+    def _add(self, runs: Runs, items: pl.Series, frame: pl.DataFrame, where: object) -> None:
         ranks = self._ranks(frame["rank"], where)
         if "best" in frame.columns:
-            self.unions.append(pl.DataFrame({"user": rows, "item_id": items, "best": frame["best"].cast(pl.Int64)}))
-        self._place(rows, ranks, self.vocabulary.encode(items), self._origins(frame), where)
+            self.unions.append(pl.DataFrame({"user": np.repeat(*runs), "item_id": items, "best": frame["best"].cast(pl.Int64)}))
+        self._place(runs, ranks, self.vocabulary.encode(items), self._origins(frame), where)
 
-    def _rows(self, users: pl.Series) -> npt.NDArray[np.int64]:
-        """The row of each user, -1 for one who is not judged; rows of a user lie side by side as a rule."""
+    def _runs(self, users: pl.Series) -> Runs:
+        """Rows of users, -1 for one who is not judged, and how many rows of the table each has side by side, as a rule all."""
         runs = users.rle()
         known = pl.DataFrame([runs.struct.field("value").alias("user_id")]).join(
             self.truth.users, on="user_id", how="left", maintain_order="left"
         )
-        rows = known["user"].cast(pl.Int64).fill_null(-1).to_numpy()
-        return np.repeat(rows, runs.struct.field("len").to_numpy())
+        return known["user"].cast(pl.Int64).fill_null(-1).to_numpy(), runs.struct.field("len").cast(pl.Int64).to_numpy()
 
     def _ranks(self, ranks: pl.Series, where: object) -> Numbers:
         if not ranks.dtype.is_integer() or ranks.null_count():
@@ -190,20 +191,13 @@ class _Lists:
             self.origin = np.full(self.items.shape, -1, np.int16)
         return _numbers(frame["interest"])
 
-    def _place(
-        self,
-        rows: npt.NDArray[np.int64],
-        ranks: Numbers,
-        codes: npt.NDArray[np.int32],
-        origin: Numbers,
-        where: object,
-    ) -> None:
+    def _place(self, runs: Runs, ranks: Numbers, codes: npt.NDArray[np.int32], origin: Numbers, where: object) -> None:
         target = self.origin if len(origin) else self.origin[:, :0]
-        clash = list_kernels.place_rows(rows, ranks, codes, origin, self.items, target)
-        if clash >= 0:
-            user = self.truth.users["user_id"][int(rows[clash])]
+        row, rank = list_kernels.place_rows(runs, ranks, codes, origin, self.items, target)
+        if row >= 0:
+            user = self.truth.users["user_id"][int(row)]
             remedy = "evaluate with lists = 'per-interest' if these are several lists a user" if len(origin) else ""
-            raise DataContractError(f"user {user!r} has two items at rank {ranks[clash]}", where=where, expected="one", remedy=remedy)
+            raise DataContractError(f"user {user!r} has two items at rank {rank}", where=where, expected="one", remedy=remedy)
 
     def judged(self) -> JudgedLists:
         """Find the targets in the lists. Raises DataContractError when a list holds an item twice: it would count as two hits."""

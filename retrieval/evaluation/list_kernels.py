@@ -92,21 +92,24 @@ def find_hits(start: int, stop: int, lists: Array, truth: tuple[Array, Array], r
 
 
 @njit(cache=True, nogil=True)
-def place_rows(users: Array, ranks: Array, codes: Array, interests: Array, items: Array, origin: Array) -> int:
+def place_rows(runs: tuple[Array, Array], ranks: Array, codes: Array, interests: Array, items: Array, origin: Array) -> tuple[int, int]:
     """Write codes to items int32[U, C] at (user, rank - 1), interests to origin where that has columns; ranks beyond C are skipped.
 
-    Returns the row that found its place taken, or -1.
+    runs: users and lengths of rows that lie side by side. Returns the user and rank that were taken before, or -1 and 0.
     """
-    depth, named = items.shape[1], origin.shape[1] > 0
-    for row in range(users.shape[0]):
-        if users[row] < 0 or ranks[row] > depth:
-            continue
-        if items[users[row], ranks[row] - 1] >= 0:
-            return row
-        items[users[row], ranks[row] - 1] = codes[row]
-        if named:
-            origin[users[row], ranks[row] - 1] = min(max(interests[row], -1), 32_767)
-    return -1
+    depth, named, row = items.shape[1], origin.shape[1] > 0, 0
+    for run in range(runs[0].shape[0]):
+        user = runs[0][run]
+        for _ in range(runs[1][run]):
+            rank = ranks[row]
+            if rank <= depth:
+                if items[user, rank - 1] >= 0:
+                    return user, rank
+                items[user, rank - 1] = codes[row]
+                if named:
+                    origin[user, rank - 1] = min(max(interests[row], -1), 32_767)
+            row += 1
+    return -1, 0
 
 
 @njit(cache=True, nogil=True)

@@ -122,3 +122,9 @@ def test_tables_are_written_one_after_the_other(tmp_path):
             writer.write(frame)
     assert read_table([tmp_path / "whole.parquet"], None).equals(pl.concat(frames))
     assert sum(len(batch) for batch in batches([tmp_path / "whole.parquet"], ("user_id",), between=Between(1, None))) == 2
+
+
+def test_tables_of_other_things_than_users_are_read_whole(tmp_path):
+    items = pl.DataFrame({"item_id": [1, 2], "events": [3, 4]})
+    items.write_parquet(tmp_path / "items.parquet")
+    assert read_table([tmp_path / "items.parquet"], None).equals(items)
