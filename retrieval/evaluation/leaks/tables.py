@@ -114,6 +114,8 @@ def _items(path: Path | None, dtype: pl.DataType) -> pl.DataFrame:
         return pl.DataFrame(schema={"item_id": dtype})
     frame = read_table([path], None)
     require_columns(frame.columns, ("item_id",), path)
+    if "events" in frame.columns and not frame["events"].dtype.is_numeric():
+        raise DataContractError(f"column 'events' is {frame['events'].dtype}", where=path, expected="numbers of events")
     frame = frame.with_columns(as_ids(frame["item_id"], path).cast(dtype, strict=False))
     times = pl.selectors.temporal().cast(pl.Datetime("us")).dt.epoch("s")
     return frame.with_columns(times).drop_nulls("item_id").unique("item_id", keep="first", maintain_order=True)

@@ -114,3 +114,9 @@ def test_bad_tables_say_what_is_wrong(files: Files, change, message: str) -> Non
     with pytest.raises(DataContractError, match=message) as caught:
         files.check()
     assert exit_code_of(caught.value) == 3
+
+
+def test_a_popularity_in_words_is_refused(files: Files) -> None:
+    files.write("items", files.read("items").with_columns(events=pl.lit("many")))
+    with pytest.raises(DataContractError, match="column 'events' is String; expected numbers of events"):
+        files.check()
