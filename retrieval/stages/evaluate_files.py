@@ -33,7 +33,7 @@ def table(measured: Measurements) -> str:
     rows += [
         _line(f"{each.dimension}: {each.value}", each.metrics[name], name, each.warning) for each in summary.slices for name in each.metrics
     ]
-    return "\n".join([*rows, "", summary.detectable_in_words(summary.settings.primary)])
+    return "\n".join([*rows, "", summary.detectable_in_words(summary.settings.primary)]).rstrip()
 
 
 def _line(name: str, value: Interval, *notes: str) -> str:

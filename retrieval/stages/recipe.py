@@ -71,6 +71,8 @@ class Recipe(Settings):
         if strange:
             name = min(strange)
             raise ValueError(f"unknown list builder '{name}' in evaluate.frontier_builders{did_you_mean(name, get_args(BuilderName))}")
+        if self.evaluate.lists != "merged":
+            raise ValueError("evaluate.lists = 'per-interest' is for lists made elsewhere; a recipe's are merged, use 'merged'")
         if self.evaluate.depth > self.recall.n:
             raise ValueError(f"evaluate.cutoffs reach {self.evaluate.depth}, lists hold recall.n = {self.recall.n}")
         if self.rescore.name != "none" and not isinstance(self.model, EncoderSettings):

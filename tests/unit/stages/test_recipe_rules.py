@@ -28,3 +28,8 @@ def test_a_baseline_without_a_state_is_trained_on_windows_with_as_many_targets_a
     assert baselines["youtube-dnn"].train.examples.batch_size == 20
     assert baselines["popular"].train == recipe.train
     assert "k1" not in baselines
+
+
+def test_a_recipe_s_lists_are_merged_already() -> None:
+    with pytest.raises(UsageError, match="'per-interest' is for lists made elsewhere"):
+        parse_recipe({**values({"name": "gru4rec"}), "evaluate": {"lists": "per-interest"}}, "a.toml")
