@@ -25,7 +25,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class UserLabels:
-    """Users, sorted by id, and what divides them."""
+    """Users, each once, and what divides them."""
 
     users: pl.Series
     dimensions: tuple[Dimension, ...]
@@ -41,13 +41,20 @@ class UserLabels:
 def user_labels(table: pl.DataFrame, values: int, where: object = "users") -> UserLabels:
     """A dimension a column but user_id: the `values` most frequent texts and others; numbers with more values in quartiles.
 
+    Of a list of names the first counts; vectors divide nobody.
+
     Raises:
         DataContractError: there is no user_id, or a null among them.
     """
     require_columns(table.columns, ("user_id",), where)
     kept = table.unique("user_id", keep="first", maintain_order=True)
-    dimensions = (_dimension(kept[name], values) for name in kept.columns if name != "user_id")
+    dimensions = (_dimension(kept[name], values) for name, kind in kept.schema.items() if name != "user_id" and _divides(kind))
     return UserLabels(as_ids(kept["user_id"], where), tuple(each for each in dimensions if len(each.values) > 1))
+
+
+def _divides(kind: pl.DataType) -> bool:
+    """Numbers, names and lists of names do; vectors do not."""
+    return kind.inner == pl.String if isinstance(kind, pl.List) else not kind.is_nested()
 
 
 def _dimension(column: pl.Series, values: int) -> Dimension:
@@ -57,16 +64,11 @@ def _dimension(column: pl.Series, values: int) -> Dimension:
     if column.dtype.is_numeric() and column.n_unique() > values:
         return _quartiles(name, column.cast(pl.Float64))
     texts = column.cast(pl.String)
-    counts = texts.drop_nulls().value_counts(sort=True).sort(["count", name_of(texts)], descending=[True, False])
-    names = counts[name_of(texts)].to_list()
+    counts = texts.drop_nulls().value_counts(sort=True).sort(["count", texts.name], descending=[True, False])
+    names = counts[texts.name].to_list()
     shown = names if len(names) <= values else [*names[: values - 1], _OTHER]
     codes = texts.replace_strict(shown, range(len(shown)), default=len(shown) - 1, return_dtype=pl.Int16)
     return Dimension(name, tuple(shown), codes.set(texts.is_null(), -1).to_numpy())
-
-
-def name_of(column: pl.Series) -> str:
-    """The name a series has in a table made of it."""
-    return column.name
 
 
 def _quartiles(name: str, numbers: pl.Series) -> Dimension:

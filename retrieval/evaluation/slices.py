@@ -16,7 +16,6 @@ from retrieval.evaluation.labels import UserLabels
 from retrieval.evaluation.settings import EvaluationSettings
 
 Values = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
 
 
 class Slice(Settings):

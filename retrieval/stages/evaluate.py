@@ -30,7 +30,7 @@ from retrieval.stages.item_filter import item_mask
 from retrieval.stages.list_context import catalog_context, histories_of, with_test_users
 from retrieval.stages.recall import popular_items, recall_settings
 from retrieval.stages.recipe import Recipe
-from retrieval.stages.test_users import label_test_users
+from retrieval.stages.user_labels import label_test_users
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,16 @@ def test_bands_and_many_values():
     assert (text.values, np.bincount(text.codes).tolist()) == (("0", "1", "2", "others"), [13, 13, 13, 61])
 
 
+def test_the_first_of_several_names_counts_and_vectors_do_not():
+    columns = {
+        "several": [["x", "y"], [], ["y"]],
+        "numbers": [[1.0], [2.0], []],
+        "vector": pl.Series([[1.0], [2.0], [3.0]], dtype=pl.Array(pl.Float32, 1)),
+    }
+    (several,) = user_labels(pl.DataFrame({"user_id": [1, 2, 3], **columns}), 3).dimensions
+    assert (several.values, several.codes.tolist()) == (("x", "y"), [0, -1, 1])
+
+
 def test_labels_need_users():
     with pytest.raises(DataContractError, match="no column 'user_id'"):
         user_labels(pl.DataFrame({"user": [1]}), 3)
