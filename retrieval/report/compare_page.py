@@ -6,7 +6,7 @@ from retrieval.evaluation.comparison import Comparison, Difference
 from retrieval.report import charts, figures, words
 from retrieval.report.compared import CompareContent, MovedUser, Pair, SideBySide, SideItem, SliceRow
 from retrieval.report.content import System
-from retrieval.report.tables import Card, Cell, Page, Rows, Section, Table, chart, measured, table
+from retrieval.report.tables import Card, Cell, Page, Rows, Section, Table, chart, difference, measured, table
 
 
 def compare_page(content: CompareContent) -> Page:
@@ -86,10 +86,8 @@ def _metric_table(content: CompareContent, names: Sequence[str], caption: str, *
 
 
 def _difference(comparison: Comparison, metric: str) -> Cell:
-    """A paired difference over its interval and p, marked where it is sure."""
-    found, digits = comparison.differences.get(metric), words.digits(metric)
-    small = ", ".join(part for part in (figures.span(found, digits, sign=True), _p(found)) if part)
-    return Cell(figures.signed(found.mean if found else None, digits), small, words.tone(metric, comparison.better(metric)))
+    found = comparison.differences.get(metric)
+    return difference(found, metric, comparison.better(metric), more=_p(found))
 
 
 def _p(found: Difference | None) -> str:
@@ -129,18 +127,13 @@ def _slice_table(content: CompareContent, dimension: str, rows_of: Sequence[Slic
             figures.text(row.value),
             Cell(figures.count(row.users), "too few to tell" if row.few else ""),
             *(measured(row.means.get(name), row.metric) for name in names),
-            *(_slice_difference(row, name) for name in names[1:]),
+            *(difference(row.differences.get(name), row.metric, None) for name in names[1:]),
             figures.text(row.winner),
         ]
         for row in rows_of
     ]
     columns = [dimension, "users", *names, *(f"{name} minus {first}" for name in names[1:]), "winner"]
     return table(f"{rows_of[0].metric} by {dimension}", columns, rows, texts=(0, len(columns) - 1))
-
-
-def _slice_difference(row: SliceRow, name: str) -> Cell:
-    found = row.differences.get(name)
-    return Cell(figures.signed(found.mean if found else None), figures.span(found, sign=True))
 
 
 def _moved(content: CompareContent) -> Section:

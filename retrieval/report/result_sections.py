@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from retrieval.evaluation.comparison import Comparison
-from retrieval.report import charts, figures, words
+from retrieval.report import charts, words
 from retrieval.report.content import FrontierPoint, ReportContent, Results, System
-from retrieval.report.tables import Cell, Chart, Rows, Section, Table, chart, measured, table
+from retrieval.report.tables import Cell, Chart, Rows, Section, Table, chart, difference, measured, table
 
 _ACCURACY = ("recall", "ndcg")
 _TRADED = (*_ACCURACY, "hr", "diversity", "entropy", "distance", "novelty", "calibration_js")
@@ -51,15 +50,9 @@ def _difference_table(results: Results) -> Iterator[Table]:
     names = list(dict.fromkeys(name for c in found.values() for name in c.differences if words.cutoff(name) == n))
     if not names or results.main is None:
         return
-    rows: Rows = [[name, *(_difference(found[baseline], name) for baseline in found)] for name in names]
+    rows: Rows = [[name, *(difference(each.differences.get(name), name, each.better(name)) for each in found.values())] for name in names]
     caption = f"{results.main.name} minus each baseline, user by user; an arrow: sure after correction for many metrics"
     yield table(caption, ["metric", *(f"minus {baseline}" for baseline in found)], rows)
-
-
-def _difference(comparison: Comparison, metric: str) -> Cell:
-    found, digits = comparison.differences.get(metric), words.digits(metric)
-    tone = words.tone(metric, comparison.better(metric))
-    return Cell(figures.signed(found.mean if found else None, digits), figures.span(found, digits, sign=True), tone)
 
 
 def over_cutoffs(content: ReportContent) -> Section:
