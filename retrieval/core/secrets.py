@@ -20,22 +20,30 @@ _IN_URLS = (
 
 def redacted(text: str) -> str:
     """A text without secrets, as they are or quoted for JSON, HTML or URLs."""
-    for secret in _secrets():
-        text = text.replace(secret, HIDDEN)
-    for pattern, instead in _IN_URLS:
-        text = pattern.sub(instead, text)
-    return text
+    return _redacted(text, _secrets())
 
 
 def without_secrets(value: Any) -> Any:
     """A plain value (of dicts, lists and scalars) whose texts have none; numbers stay numbers, even where a secret is all digits."""
+    return _without(value, _secrets())
+
+
+def _without(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
-        return redacted(value)
+        return _redacted(value, secrets)
     if isinstance(value, dict):
-        return {redacted(str(name)): without_secrets(inner) for name, inner in value.items()}
+        return {_redacted(str(name), secrets): _without(inner, secrets) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [without_secrets(inner) for inner in value]
+        return [_without(inner, secrets) for inner in value]
     return value
+
+
+def _redacted(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    for pattern, instead in _IN_URLS:
+        text = pattern.sub(instead, text)
+    return text
 
 
 def _secrets() -> list[str]:

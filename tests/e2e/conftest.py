@@ -151,6 +151,7 @@ n = 50
 [report]
 map_items = 50
 [evaluate]
+frontier_builders = ["category_greedy"]
 baselines = ["popular"]
 """,
         encoding="utf-8",

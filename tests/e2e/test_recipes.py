@@ -19,6 +19,7 @@ QUICK = [
     'evaluate.baselines=["popular"]',
     "evaluate.resamples=50",
     "report.map_items=50",
+    'evaluate.frontier_builders=["category_greedy"]',
 ]
 SMALL = ["generate.users=300", "generate.items=300"]
 

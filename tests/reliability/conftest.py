@@ -38,6 +38,7 @@ n = 50
 [report]
 map_items = 50
 [evaluate]
+frontier_builders = ["category_greedy"]
 baselines = []
 resamples = 20
 [machine]

@@ -47,7 +47,7 @@ def run_of(folder: Path, name: str = "ring", steps: int = 10, **tables: Any) -> 
         "split": {"protocol": "leave-last-out"},
         "model": {"name": "markov"},
         "recall": {"n": 10, "pool": 30},
-        "evaluate": {"cutoffs": [5, 10], "primary": "recall@5", "baselines": ["popular"], "resamples": 200},
+        "evaluate": {"cutoffs": [5, 10], "primary": "recall@5", "baselines": ["popular"], "resamples": 200, "frontier_lambdas": []},
         "report": {"map_items": 0},
         "machine": {"threads": 1},
         **tables,
@@ -155,7 +155,7 @@ def test_more_runs_are_corrected_together(folder: Path, finished: FinishedRun, c
 
 
 def test_the_first_run_decides_how_and_by_what(folder: Path, finished: FinishedRun) -> None:
-    evaluate = {"cutoffs": [5, 10], "primary": "ndcg@10", "confidence": 0.5, "baselines": [], "resamples": 200}
+    evaluate = {"cutoffs": [5, 10], "primary": "ndcg@10", "confidence": 0.5, "baselines": [], "resamples": 200, "frontier_lambdas": []}
     other = run_of(folder, "other", recall={"n": 10, "pool": 20, "lambda": 0.5}, evaluate=evaluate)
     found = compare_runs([str(finished.report.path), str(other.report.path)], folder / "workspace", 1, 1)
     assert (found.primary, found.confidence, found.pairs[0].comparison.confidence) == ("recall@5", 0.95, 0.95)

@@ -37,7 +37,14 @@ def pipeline_on(folder: Path, **tables: Any) -> Pipeline:
         "model": {"name": "comirec-sa", "dimension": 8, "history": 6, "interests": 2},
         "train": {"steps": 4, "loss": {"negatives": 8}},
         "recall": {"n": 10, "pool": 30, "lambda": 2.0, "scale_free": True},
-        "evaluate": {"cutoffs": [10], "primary": "recall@10", "baselines": ["popular"], "resamples": 50, "frontier_lambdas": [0.0, 2.0]},
+        "evaluate": {
+            "cutoffs": [10],
+            "primary": "recall@10",
+            "baselines": ["popular"],
+            "resamples": 50,
+            "frontier_builders": ["category_greedy"],
+            "frontier_lambdas": [0.0, 2.0],
+        },
         "machine": {"threads": 1},
         **tables,
     }
