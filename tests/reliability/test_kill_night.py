@@ -14,7 +14,7 @@ import pytest
 
 from retrieval.core.publication import Publication
 
-KILLS = int(os.environ.get("RETRIEVAL_KILLS", "3"))
+KILLS = int(os.environ.get("RETRIEVAL_KILLS", "2"))
 NIGHT = ("--date", "2024-01-20")
 NEXT = ("--date", "2024-01-21")
 NIGHTLY = """

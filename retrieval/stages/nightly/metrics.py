@@ -23,7 +23,7 @@ def write_metrics(recipe: Recipe, publication: Publication, record: NightRecord)
 
 def _text(publication: Publication, record: NightRecord) -> Iterator[str]:
     own, current = {"recipe": record.recipe}, publication.current()
-    stages = {f"{each.stage}": each for each in record.stages}
+    stages = {each.stage: each for each in record.stages}
     yield from _family("exit_code", "Exit code of the last run.", [(own, record.exit_code or 0)])
     yield from _family("end_timestamp_seconds", "When the last run ended.", [(own, _seconds(record.ended))])
     yield from _family("duration_seconds", "Wall time of the last run.", [(own, record.seconds)])

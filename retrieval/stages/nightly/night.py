@@ -12,7 +12,7 @@ from retrieval.core.errors import IntegrityError, InterruptedRunError, QualityGa
 from retrieval.core.locks import exclusive
 from retrieval.core.logging import bound, get_logger
 from retrieval.core.publication import Publication, Version
-from retrieval.core.resources import require_free_space
+from retrieval.core.resources import as_resource_error, require_free_space
 from retrieval.stages.audience import Scope
 from retrieval.stages.crew import use_threads
 from retrieval.stages.ensure import StageRecord, Stages
@@ -96,20 +96,22 @@ class _Night:
         except BaseException as error:
             # A full disk must not hide behind its own consequences.
             with contextlib.suppress(OSError, RetrievalError):
-                self.log.end(_status_of(error), error)
+                known = error if isinstance(error, RetrievalError) else as_resource_error(error, self.request.workspace) or error
+                self.log.end(_status_of(error), known)
                 self._measure()
             raise
         with _told("metrics are those of another run"):
             self._measure()
-        self._track()
+        if self.log.record.status == "published":
+            self._track()
         return self.log.record
 
     def _track(self) -> None:
-        """Tell the trackers of a night that ended well; what they raise is theirs, and the night is published."""
-        model = next((each for each in self.log.record.stages if each.kind == "model"), None)
-        found = Workspace(self.request.workspace).find("model", model.id) if model else None
-        curve = json.loads(found.file("history.json").read_text(encoding="utf-8")) if found else []
+        """Tell the trackers; what they raise is theirs, and the night is published."""
+        model = next(each for each in self.log.record.stages if each.kind == "model")
         try:
+            found = Workspace(self.request.workspace).open("model", model.id)
+            curve = json.loads(found.file("history.json").read_text(encoding="utf-8"))
             track(self.recipe.nightly.tracking, self.log.record, curve)
         except Exception as error:
             log.warning("a tracker did not take the night", error=f"{type(error).__name__}: {error}")
