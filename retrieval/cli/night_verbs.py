@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, show
+from retrieval.cli.options import WORKSPACE, EngineOption, JsonOption, RecipePath, SetOption, WorkspaceOption, show, with_engine
 
 if TYPE_CHECKING:
     from retrieval.stages.nightly.records import NightRecord
@@ -22,6 +22,7 @@ def nightly(
     workspace: WorkspaceOption = WORKSPACE,
     overrides: SetOption = None,
     override: OverrideOption = None,
+    engine: EngineOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, with rows, memory, disk and time, and do nothing.")
     ] = False,
@@ -36,7 +37,7 @@ def nightly(
     from retrieval.stages.nightly.gates import parse_overrides
     from retrieval.stages.nightly.request import Request, parse_date
 
-    request = Request(recipe, parse_date(date), workspace, tuple(overrides or ()))
+    request = Request(recipe, parse_date(date), workspace, tuple(with_engine(overrides, engine)))
     if dry_run:
         from retrieval.stages.nightly.plan import plan, plan_lines
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,8 +16,17 @@ WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="Where 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting: --set train.steps=100. Repeatable.")
 ]
+EngineOption = Annotated[
+    Literal["local", "ray"] | None,
+    typer.Option(help="What makes the lists: this process, or the tasks of a Ray cluster (machine.engine; see docs/processes.md)."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, everything else on standard error.")]
 WORKSPACE = Path("workspace")
+
+
+def with_engine(overrides: list[str] | None, engine: str | None) -> list[str]:
+    """The overrides, and that of the engine where one was named."""
+    return [*(overrides or ()), *([f"machine.engine={engine}"] if engine else ())]
 
 
 def open_pipeline(recipe: Path, workspace: Path, overrides: list[str] | None) -> "Pipeline":

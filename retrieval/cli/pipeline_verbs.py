@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from retrieval.cli.options import WORKSPACE, JsonOption, RecipePath, SetOption, WorkspaceOption, open_pipeline, show
+from retrieval.cli.options import (
+    WORKSPACE,
+    EngineOption,
+    JsonOption,
+    RecipePath,
+    SetOption,
+    WorkspaceOption,
+    open_pipeline,
+    show,
+    with_engine,
+)
 from retrieval.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,6 +134,7 @@ def recall(
     index: Annotated[str, typer.Option(help="Id of the index to search; the recipe's own by default.")] = "",
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only share I of N of the users, side by side and whole batches each.")] = "",
     join: Annotated[int, typer.Option(min=0, help="Join so many shards of the workspace into what one run would have written.")] = 0,
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make the candidate list of every user, from the whole history.
@@ -138,6 +149,8 @@ def recall(
         raise UsageError("--users and --held-out exclude each other")
     if shard and join:
         raise UsageError("--shard and --join exclude each other")
+    if engine == "ray" and (shard or join):
+        raise UsageError("--engine ray makes and joins the shards itself", remedy="say how many with --set machine.ray.shards=8")
     scope = Scope.of_file(users) if users else Scope(who="held-out" if held_out else "all")
     scope = scope.of_shards(*_shard(shard)) if shard else scope
 
@@ -145,7 +158,7 @@ def recall(
         searched = pipeline.other_index(index) if index else None
         return pipeline.joined(scope, join, searched) if join else pipeline.candidates(scope, searched)
 
-    _stage(recipe, workspace, overrides, as_json, make)
+    _stage(recipe, workspace, with_engine(overrides, engine), as_json, make)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -215,6 +215,10 @@ class Workspace:
                 raise resource_error from error
             raise
 
+    def remove(self, kind: str, artifact_id: str) -> None:
+        """Remove an artifact, if it is there."""
+        remove(self._path(kind, artifact_id))
+
     def scratch(self, kind: str, artifact_id: str) -> Path:
         """A directory for work in progress that outlives the process (checkpoints), made if missing."""
         path = self.root / _STAGING / f"{kind}-{artifact_id}"
@@ -240,6 +244,14 @@ class Workspace:
         if not (kind + artifact_id).replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"'{kind}/{artifact_id}' is not the name of an artifact")
         return self.root / kind / artifact_id
+
+
+def remove(path: Path) -> None:
+    """Remove an artifact, if it is there. Renamed first: a directory that is half removed must not be found."""
+    dying = path.with_name(f".{path.name}.gone")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(dying)
+        shutil.rmtree(dying, ignore_errors=True)
 
 
 def inside(name: str) -> str:

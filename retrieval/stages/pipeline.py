@@ -42,6 +42,7 @@ class Pipeline:
 
     def __init__(self, recipe: Recipe, stages: Stages, *, name: str = "", base: "Pipeline | None" = None) -> None:
         self.recipe, self.stages, self.name, self._base = recipe, stages, name, base
+        self._inputs: dict[str, dict[str, str]] = {}
 
     def baselines(self) -> dict[str, "Pipeline"]:
         """Pipelines of the baselines on the same dataset."""
@@ -112,12 +113,34 @@ class Pipeline:
         return artifact
 
     def candidates(self, scope: Scope, index: Artifact | None = None) -> Artifact:
-        """Lists for the users of a scope, from the recipe's index or another one of the same model."""
+        """Lists for the users of a scope, from the recipe's index or another one of the same model.
+
+        Over Ray they are made in shards, which are gone once they are joined.
+        """
         index = index or self.index
         inputs, settings = self._candidate_inputs(index), recall.settings_of(self.recipe, scope)
         stage = "recall" if scope.who == "held-out" else f"recall {scope.who}"
         with bound(**({"shard": f"{scope.shard}/{scope.shards}"} if scope.shards > 1 else {})):
-            return self._ensure(stage, "candidates", settings, inputs, partial(self._write_candidates, index, scope))
+            artifact = self._ensure(stage, "candidates", settings, inputs, partial(self._write_candidates, index, scope))
+        for shard in self._tasks(scope):
+            self.stages.workspace.remove("candidates", self._candidates_id(shard, index))
+        return artifact
+
+    def found(self, scope: Scope, index: Artifact) -> Artifact | None:
+        """The lists of a scope, or of a shard, where they are in the workspace."""
+        return self.stages.workspace.find("candidates", self._candidates_id(scope, index))
+
+    def _candidates_id(self, scope: Scope, index: Artifact) -> str:
+        return artifact_identity("candidates", recall.settings_of(self.recipe, scope), self._candidate_inputs(index))
+
+    def _tasks(self, scope: Scope) -> list[Scope]:
+        """The shards that a recall is made in by a cluster; none where this process makes it."""
+        machine = self.recipe.machine
+        if machine.engine == "local" or scope.shards > 1:
+            return []
+        users = len(scope.audience(self.dataset).users)
+        shards = machine.ray.shards or -(-users // recall.users_of_a_part(self.recipe, scope))
+        return [scope.of_shards(number, shards) for number in range(1, shards + 1)] if shards > 1 else []
 
     def serving(self, index: Artifact, probabilities: ScoreProbabilities | None = None) -> recall.Serving:
         """What lists from an index are made with."""
@@ -150,8 +173,11 @@ class Pipeline:
         return calibrate.read_calibration(calibration) if calibration else None
 
     def _candidate_inputs(self, index: Artifact) -> dict[str, str]:
-        calibration = self.calibration(index)
-        return {**self._ordered(index), **({"calibration": calibration.id} if calibration else {})}
+        """The same for all shards of an index, and asked for by each."""
+        if index.id not in self._inputs:
+            calibration = self.calibration(index)
+            self._inputs[index.id] = {**self._ordered(index), **({"calibration": calibration.id} if calibration else {})}
+        return self._inputs[index.id]
 
     def _ordered(self, index: Artifact) -> dict[str, str]:
         rescorer = self.rescorer(index)
@@ -166,13 +192,13 @@ class Pipeline:
         Raises:
             UsageError: a shard is not there.
         """
-        inputs = self._candidate_inputs(index or self.index)
-        parts = [self._shard(scope.of_shards(number, shards), inputs) for number in range(1, shards + 1)]
-        settings = recall.settings_of(self.recipe, scope)
+        index = index or self.index
+        parts = [self._shard(scope.of_shards(number, shards), index) for number in range(1, shards + 1)]
+        settings, inputs = recall.settings_of(self.recipe, scope), self._candidate_inputs(index)
         return self._ensure("join", "candidates", settings, inputs, partial(self._write_joined, parts, scope))
 
-    def _shard(self, scope: Scope, inputs: Mapping[str, str]) -> Artifact:
-        artifact = self.stages.workspace.find("candidates", artifact_identity("candidates", recall.settings_of(self.recipe, scope), inputs))
+    def _shard(self, scope: Scope, index: Artifact) -> Artifact:
+        artifact = self.found(scope, index)
         if artifact is None:
             name = f"{scope.shard}/{scope.shards}"
             raise UsageError(f"shard {name} is not there", where=self.stages.workspace.root, remedy=f"run recall --shard {name} first")
@@ -241,7 +267,14 @@ class Pipeline:
         rescore.write_rescorer(self._recalling(index), staged)
 
     def _write_candidates(self, index: Artifact, scope: Scope, staged: StagedArtifact) -> None:
-        recall.write_candidates(self.serving(index, self.probabilities(index)), scope, staged)
+        shards = self._tasks(scope)
+        if shards:
+            # It opens pipelines of its own, in other processes.
+            from retrieval.stages.ray_shards import make_shards
+
+            make_shards(self, shards, index)
+            return self._write_joined([self._shard(each, index) for each in shards], scope, staged)
+        return recall.write_candidates(self.serving(index, self.probabilities(index)), scope, staged)
 
     def _write_calibration(self, index: Artifact, method: Method, staged: StagedArtifact) -> None:
         calibrate.write_calibration(self.serving(index), method, staged)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ from retrieval.models.settings import (
 from retrieval.recall.settings import BuilderName, RecallSettings
 from retrieval.report.settings import ReportSettings
 from retrieval.stages.nightly.settings import NightlySettings
+from retrieval.stages.over_ray import RaySettings
 from retrieval.training.rescoring.settings import RescoreSettings
 from retrieval.training.settings import TrainSettings
 
@@ -40,7 +41,10 @@ class MachineSettings(Settings):
 
     device: str = "auto"
     threads: int = Field(0, ge=0)
-    """0 takes every core this process may use."""
+    """0 takes every core this process may use; over Ray, one a task."""
+    engine: Literal["local", "ray"] = "local"
+    """What makes lists: this process, or the tasks of a Ray cluster."""
+    ray: RaySettings = RaySettings()
 
 
 class Recipe(Settings):

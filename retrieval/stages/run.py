@@ -8,6 +8,7 @@ from typing import Any
 from retrieval.core.artifacts import Artifact, Workspace
 from retrieval.stages.crew import use_threads
 from retrieval.stages.ensure import StageRecord, Stages
+from retrieval.stages.over_ray import require_ray
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.report import write_report
@@ -24,7 +25,13 @@ class FinishedRun:
 
 
 def open_run(recipe: Recipe, workspace: Path) -> Pipeline:
-    """The pipeline of a recipe in a workspace, with torch on the threads that the recipe allows."""
+    """The pipeline of a recipe in a workspace, with torch on the threads that the recipe allows.
+
+    Raises:
+        ResourceError: lists are to be made over Ray, which is not installed.
+    """
+    if recipe.machine.engine == "ray":
+        require_ray()
     use_threads(recipe)
     return Pipeline(recipe, Stages(Workspace(workspace)))
 

@@ -1,10 +1,9 @@
 """gc: what nights left behind and nothing that is published needs any more."""
 
-import contextlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrieval.core.artifacts import remove
 from retrieval.core.logging import get_logger
 from retrieval.core.publication import Publication
 from retrieval.stages.nightly.records import Nights
@@ -34,7 +33,7 @@ def collect(root: Path, recipe: Recipe, *, dry_run: bool = False) -> Collected:
     paths = sorted(path for kind, name in garbage if (path := root / kind / name).is_dir())
     found = Collected(paths, sum(file.stat().st_size for path in paths for file in path.rglob("*") if file.is_file()))
     for path in [] if dry_run else paths:
-        _remove(path)
+        remove(path)
     if paths and not dry_run:
         log.info("collected", artifacts=len(paths), bytes=found.bytes)
     return found
@@ -63,11 +62,3 @@ def _published(publication: Publication, keep: int) -> set[tuple[str, str]]:
     numbers = publication.published()
     versions = [publication.version(number) for number in (numbers[:keep] if keep else numbers)]
     return {(kind, reference.id) for version in versions for kind, reference in version.artifacts.items()}
-
-
-def _remove(path: Path) -> None:
-    """Renamed first: a directory that is half removed has no manifest that could be found."""
-    dying = path.with_name(f".{path.name}.gone")
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(dying)
-        shutil.rmtree(dying, ignore_errors=True)

@@ -27,6 +27,7 @@ from retrieval.stages.nightly.records import NightRecord, Nights, StageFigures, 
 from retrieval.stages.nightly.request import Request
 from retrieval.stages.nightly.sinks import require_installed, track
 from retrieval.stages.nightly.training import Training, training_of
+from retrieval.stages.over_ray import require_ray
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.run import report_of
@@ -122,6 +123,8 @@ class _Night:
     def _run(self) -> Status:
         use_threads(self.recipe)
         require_installed(self.recipe.nightly.tracking)
+        if self.recipe.machine.engine == "ray":
+            require_ray()
         current, earlier = self.publication.current(), last_before(self.publication, self.request.date)
         training = training_of(self.recipe, self.publication, earlier)
         self.log.note(trained=training.said)

@@ -1,5 +1,6 @@
 """Lists in shards and parts: the same rows as in one go, whoever is killed in between."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from retrieval.core.artifacts import Artifact
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.evaluate_files import evaluate_files
+from retrieval.stages.over_ray import RaySettings, plainly
 from retrieval.stages.pipeline import Pipeline
+from retrieval.stages.ray_shards import make_shard
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
 
@@ -162,9 +165,79 @@ def test_an_error_behind_the_search_is_one_line(folder: Path, monkeypatch: pytes
         (["--shard", "0/2"], "is no share"),
         (["--shard", "1"], "is no share"),
         (["--shard", "1/2", "--join", "2"], "exclude each other"),
+        (["--shard", "1/2", "--engine", "ray"], "makes and joins the shards itself"),
     ],
 )
 def test_a_share_that_cannot_be_is_one_line(options: list[str], words: str) -> None:
     found = CliRunner().invoke(app, ["recall", "pipelines/sample.toml", *options])
     assert isinstance(found.exception, UsageError)
     assert words in str(found.exception)
+
+
+def orders_of(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The orders that a recall in four tasks gives, none of which is carried out."""
+    given: dict[str, Any] = {}
+
+    def note(task: Any, orders: Any, settings: Any, **more: Any) -> Any:
+        given.update(orders)
+        return iter(())
+
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match="is not there"):
+        patch.setattr("retrieval.stages.ray_shards.run_tasks", note)
+        pipeline.candidates(EVERYONE)
+    return given
+
+
+def on_ray(folder: Path, shards: int = 4) -> Pipeline:
+    pipeline = pipeline_in(folder)
+    machine = pipeline.recipe.machine.model_copy(update={"engine": "ray", "ray": RaySettings(shards=shards)})
+    return Pipeline(pipeline.recipe.model_copy(update={"machine": machine}), pipeline.stages)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_tasks_make_what_one_run_makes_and_leave_nothing_else(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(folder, tmp_path / "whole")
+    whole = pipeline_in(tmp_path / "whole").candidates(EVERYONE)
+    # Four shards were asked for, of which one is there; the others are made in any order.
+    pipeline_in(folder).candidates(EVERYONE.of_shards(2, 4))
+    made: list[str] = []
+
+    def here(task: Any, orders: Any, settings: Any, **more: Any) -> Any:
+        for name, order in reversed(orders.items()):
+            made.append(name)
+            yield name, task(order)
+
+    monkeypatch.setattr("retrieval.stages.ray_shards.run_tasks", here)
+    monkeypatch.chdir(tmp_path)
+    found = on_ray(folder).candidates(EVERYONE)
+    assert made == ["4/4", "3/4", "1/4"]
+    assert (found.id, found.manifest.files, found.summary) == (whole.id, whole.manifest.files, whole.summary)
+    assert [path.name for path in (folder / "workspace/candidates").iterdir()] == [whole.id]
+    # As many tasks as there are parts, where nobody says how many; and none where the lists are there already.
+    assert len(on_ray(folder, shards=0)._tasks(EVERYONE)) == 4
+    assert on_ray(folder).candidates(EVERYONE).id == whole.id
+    assert len(made) == 3
+
+
+def test_a_node_that_is_not_like_the_others_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = orders_of(on_ray(folder), monkeypatch)["1/4"]
+
+    def other(**changed: Any) -> dict[str, Any]:
+        return {**order, "shared": json.dumps({**json.loads(order["shared"]), **changed})}
+
+    with pytest.raises(ResourceError, match=r"polars .*; expected 0\.1; install the same"):
+        make_shard(other(libraries={"polars": "0.1"}))
+    with pytest.raises(ResourceError, match="mount it at the same path on every node"):
+        make_shard(other(workspace=str(folder / "elsewhere")))
+    shutil.rmtree(folder / "workspace/vectors")
+    with pytest.raises(ResourceError, match="the artifact of embed is not there"):
+        make_shard(order)
+    # What went wrong in a task comes back as plain values.
+    assert plainly(make_shard)(order)["exit_code"] == ResourceError.exit_code
+
+
+def test_ray_is_asked_for_before_anything_is_made(indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.stages.over_ray.util.find_spec", lambda _: None)
+    with pytest.raises(ResourceError, match=r"Ray is not installed; pip install 'multi-interest-retrieval\[ray\]'"):
+        open_run(on_ray(indexed).recipe, tmp_path)
+    assert not list(tmp_path.iterdir())
