@@ -26,7 +26,7 @@ class Difference(Interval):
 
 
 class Comparison(Settings):
-    """One system against another over the users both were measured on; a positive difference favours the first.
+    """One system against another over the users both were measured on: first minus second.
 
     The primary metric was named before and is tested alone; the others are corrected together (Holm 1979). `detectable`: the
     smallest true difference that these users show with the chance `power`.
@@ -38,8 +38,11 @@ class Comparison(Settings):
     confidence: float = 0.95
     power: float = 0.8
 
-    def better(self, metric: str) -> bool | None:
-        """True or False when the difference is sure after correction, None when it is not (or there is no value)."""
+    def higher(self, metric: str) -> bool | None:
+        """Whether the first is surely higher (True) or lower (False) after correction; None when neither is sure (or there is no value).
+
+        Higher is better for every metric but those of `settings.LOWER_IS_BETTER` and `NEITHER_IS_BETTER`.
+        """
         found = self.differences.get(metric)
         if found is None or found.mean is None or found.low is None or found.high is None or found.low <= 0.0 <= found.high:
             return None

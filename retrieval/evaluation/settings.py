@@ -14,6 +14,11 @@ POPULARITY_METRICS = ("novelty", "head_share", "torso_share", "tail_share")
 DISTANCE_METRICS = ("distance",)
 CALIBRATION_METRICS = ("calibration_kl", "calibration_js")
 BEYOND_METRICS = (*LABEL_METRICS, *VARIETY_METRICS, *POPULARITY_METRICS, *DISTANCE_METRICS, *CALIBRATION_METRICS)
+LOWER_IS_BETTER = (*CALIBRATION_METRICS, "gini")
+NEITHER_IS_BETTER = ("head_share", "torso_share", "tail_share", "union_size", "union_recall")
+"""What lists are made of, and figures of more items than the list has: no direction is good by itself."""
+PRIMARY_METRICS = tuple(name for name in ACCURACY_METRICS + BEYOND_METRICS if name not in LOWER_IS_BETTER + NEITHER_IS_BETTER)
+"""What may decide: verdicts, gates and searches all take higher for better."""
 BASELINES = ("popular", "popular-lately", "markov", "item-knn", "youtube-dnn", "k1")
 FRONTIER_BUILDERS = ("category_greedy", "multi_category_greedy", "mmr", "dpp", "ssd", "calibration", "xquad")
 """Every list builder whose lists move with lambda alone: quotas need bounds that only a recipe knows."""
@@ -41,7 +46,8 @@ class EvaluationSettings(Settings):
     """Cut-offs, intervals, and what to compare with.
 
     `cutoffs`: list lengths n. `resamples`, `confidence`, `seed`: of the bootstrap over users. `power`: the chance to see a
-    difference that the detectable difference promises. `primary`: the metric that decides, such as "recall@50". `lists`:
+    difference that the detectable difference promises. `primary`: the metric that decides, such as "recall@50"; of those
+    where higher is better. `lists`:
     one merged list a user; or one an interest, which are merged to one of n before anything is counted (their union is
     measured under that name). `alpha`: of alpha-NDCG. `head`, `tail`: the head are the most popular items with this share of
     all training events, the tail the least popular with that share (Abdollahpouri et al., RMSE 2019). `slices`: parts of
@@ -85,9 +91,10 @@ class EvaluationSettings(Settings):
     @model_validator(mode="after")
     def _primary_is_measured(self) -> Self:
         name, _, cutoff = self.primary.partition("@")
-        known = ACCURACY_METRICS + BEYOND_METRICS
-        if name not in known:
-            raise ValueError(f"unknown metric '{name}' in primary{did_you_mean(name, known)}")
+        if name in LOWER_IS_BETTER + NEITHER_IS_BETTER:
+            raise ValueError(f"primary '{self.primary}' cannot decide: higher is not better; choose one of {', '.join(PRIMARY_METRICS)}")
+        if name not in PRIMARY_METRICS:
+            raise ValueError(f"unknown metric '{name}' in primary{did_you_mean(name, PRIMARY_METRICS)}")
         if not cutoff.isdecimal() or int(cutoff) not in self.cutoffs:
             raise ValueError(f"primary '{self.primary}' needs one of the cutoffs {list(self.cutoffs)} after the @")
         return self

@@ -29,7 +29,7 @@ def sentences(content: CompareContent) -> Iterator[str]:
 
 
 def _primary(pair: Pair, first: str, content: CompareContent) -> str:
-    found, better = pair.comparison.differences.get(content.primary), pair.comparison.better(content.primary)
+    found, better = pair.comparison.differences.get(content.primary), pair.comparison.higher(content.primary)
     if found is None or found.mean is None:
         return f"{pair.name} and {first} have no {content.primary} in common."
     by = f"{figures.signed(found.mean)}, {100 * content.confidence:g} % interval {figures.span(found, sign=True)}"
@@ -39,8 +39,8 @@ def _primary(pair: Pair, first: str, content: CompareContent) -> str:
 
 def _others(pair: Pair, primary: str) -> str:
     names = [name for name in pair.comparison.differences if name != primary]
-    better = [name for name in names if pair.comparison.better(name) is True]
-    worse = [name for name in names if pair.comparison.better(name) is False]
+    better = [name for name in names if pair.comparison.higher(name) is True]
+    worse = [name for name in names if pair.comparison.higher(name) is False]
     said = [f"higher at {_few(better)}"] * bool(better) + [f"lower at {_few(worse)}"] * bool(worse)
     sure = " and ".join(said) or "at none of them surely different"
     return f"Of {len(names)} other figures, corrected for their number (Holm), it is {sure}."
@@ -87,7 +87,7 @@ def _metric_table(content: CompareContent, names: Sequence[str], caption: str, *
 
 def _difference(comparison: Comparison, metric: str) -> Cell:
     found = comparison.differences.get(metric)
-    return difference(found, metric, comparison.better(metric), more=_p(found))
+    return difference(found, metric, comparison.higher(metric), more=_p(found))
 
 
 def _p(found: Difference | None) -> str:

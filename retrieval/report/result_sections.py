@@ -50,7 +50,7 @@ def _difference_table(results: Results) -> Iterator[Table]:
     names = list(dict.fromkeys(name for c in found.values() for name in c.differences if words.cutoff(name) == n))
     if not names or results.main is None:
         return
-    rows: Rows = [[name, *(difference(each.differences.get(name), name, each.better(name)) for each in found.values())] for name in names]
+    rows: Rows = [[name, *(difference(each.differences.get(name), name, each.higher(name)) for each in found.values())] for name in names]
     caption = f"{results.main.name} minus each baseline, user by user; an arrow: sure after correction for many metrics"
     yield table(caption, ["metric", *(f"minus {baseline}" for baseline in found)], rows)
 

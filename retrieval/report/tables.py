@@ -128,11 +128,11 @@ def measured(value: Interval | None, metric: str) -> Cell:
     return Cell(figures.decimal(value.mean if value else None, digits), figures.span(value, digits))
 
 
-def difference(found: Interval | None, metric: str, better: bool | None, *, more: str = "") -> Cell:
+def difference(found: Interval | None, metric: str, higher: bool | None, *, more: str = "") -> Cell:
     """A paired difference over its interval, marked where it is sure; `more` stands after the interval."""
     digits = words.digits(metric)
     small = ", ".join(part for part in (figures.span(found, digits, sign=True), more) if part)
-    return Cell(figures.signed(found.mean if found else None, digits), small, words.tone(metric, better))
+    return Cell(figures.signed(found.mean if found else None, digits), small, words.tone(metric, higher))
 
 
 def chart(name: str, label: str, figure: Figure | None) -> tuple[Chart, ...]:

@@ -46,7 +46,7 @@ def comparison(results: Results) -> str:
         return f"It was compared with no baseline on {metric}."
     groups = {True: "is better than", False: "is worse than", None: "cannot be told apart from"}
     parts = [
-        _group(words_, metric, {name: c for name, c in found.items() if c.better(metric) is better}) for better, words_ in groups.items()
+        _group(words_, metric, {name: c for name, c in found.items() if c.higher(metric) is better}) for better, words_ in groups.items()
     ]
     sure = f"; {results.detectable[0].lower()}{results.detectable[1:].rstrip('.')}" if results.detectable else ""
     return f"On the same users' {metric} it {'; it '.join(part for part in parts if part)}{sure}."

@@ -1,5 +1,7 @@
 """What the metrics mean, in one plain clause each."""
 
+from retrieval.evaluation.settings import LOWER_IS_BETTER, NEITHER_IS_BETTER
+
 _MEANINGS = {
     "recall": "share of the items a user went on to choose that are in the first {n}",
     "hr": "share of users with at least one such item in the first {n} (hit rate)",
@@ -49,21 +51,17 @@ def cutoff(metric: str) -> str:
     return metric.partition("@")[2]
 
 
-_LOWER_IS_BETTER = ("calibration_kl", "calibration_js", "gini")
-_NEITHER = ("head_share", "torso_share", "tail_share", "union_size", "union_recall")
-
-
-def tone(metric: str, better: bool | None) -> str:
+def tone(metric: str, higher: bool | None) -> str:
     """How a sure difference of a metric is marked: an arrow for its direction, and whether that is good, where it is either.
 
-    better: whether the value is surely higher (True), lower, or neither.
+    higher: whether the value is surely higher (True), lower (False), or neither.
     """
-    if better is None:
+    if higher is None:
         return "quiet"
-    arrow = "up" if better else "down"
-    if family(metric) in _NEITHER:
+    arrow = "up" if higher else "down"
+    if family(metric) in NEITHER_IS_BETTER:
         return arrow
-    return f"{arrow} {'good' if better is not (family(metric) in _LOWER_IS_BETTER) else 'bad'}"
+    return f"{arrow} {'good' if higher is not (family(metric) in LOWER_IS_BETTER) else 'bad'}"
 
 
 def family(metric: str) -> str:

@@ -161,7 +161,7 @@ def _winner(sides: Sequence[_Side], found: Mapping[tuple[int, int], SliceCompari
 
 def _sign(difference: Difference, confidence: float) -> int:
     """1 or -1 where a difference is sure."""
-    better = Comparison(users=0, differences={"": difference}, confidence=confidence).better("")
+    better = Comparison(users=0, differences={"": difference}, confidence=confidence).higher("")
     return 0 if better is None else 1 if better else -1
 
 

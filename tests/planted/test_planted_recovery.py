@@ -68,5 +68,5 @@ def test_as_many_interests_as_were_planted_recover_them(pipeline: Pipeline) -> N
 def test_four_interests_beat_one_and_one_beats_popularity(pipeline: Pipeline) -> None:
     others = pipeline.baselines()
     four, one, popular = measured(pipeline), measured(others["k1"]), measured(others["popular"])
-    assert compare(four, one).better("recall@50") is True
-    assert compare(one, popular).better("recall@50") is True
+    assert compare(four, one).higher("recall@50") is True
+    assert compare(one, popular).higher("recall@50") is True

@@ -41,7 +41,7 @@ def test_many_metrics_of_equal_systems_are_rarely_called_different():
     for _ in range(100):
         one, other = ({f"hr_at_{n}": rng.random(200) for n in range(1, 13)} for _ in range(2))
         found = compare(measured(**one), measured(**other))
-        wrong += any(found.better(name) is not None for name in found.differences)
+        wrong += any(found.higher(name) is not None for name in found.differences)
     # Uncorrected it would be 46 of 100.
     assert wrong <= 12
 
@@ -53,7 +53,7 @@ def test_a_difference_of_the_detectable_size_is_seen_as_often_as_promised():
     for _ in range(300):
         base = rng.random(users)
         found = compare(measured(recall_at_5=base + rng.normal(reach, noise, users)), measured(recall_at_5=base))
-        seen += found.better("recall@5") is True
+        seen += found.higher("recall@5") is True
         assert found.detectable["recall@5"] == pytest.approx(reach, rel=0.15)
     assert 0.73 <= seen / 300 <= 0.87
 

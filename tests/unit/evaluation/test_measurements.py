@@ -69,9 +69,9 @@ def test_pairing_is_narrower_on_correlated_systems():
     first, second = one.summary.metrics["recall@2"], two.summary.metrics["recall@2"]
     assert paired.high - paired.low < 0.2 * min(first.high - first.low, second.high - second.low)
     assert first.low < second.high
-    assert compare(one, two).better("recall@2") is True
-    assert compare(two, one).better("recall@2") is False
-    assert compare(one, one).better("recall@2") is None
+    assert compare(one, two).higher("recall@2") is True
+    assert compare(two, one).higher("recall@2") is False
+    assert compare(one, one).higher("recall@2") is None
 
 
 def test_only_common_users_and_metrics_are_compared():
@@ -79,7 +79,7 @@ def test_only_common_users_and_metrics_are_compared():
     found = compare(one, two)
     assert found.users == 2
     assert found.differences["recall@2"].mean == pytest.approx((0.75 - 1.0) / 2)
-    assert found.better("hr@2") is None
+    assert found.higher("hr@2") is None
 
 
 def test_a_user_without_a_value_in_one_is_left_out():
@@ -122,6 +122,7 @@ def test_frontier_is_the_evaluation_at_every_weight():
         ({"primary": "recal@50"}, "did you mean 'recall'"),
         ({"primary": "recall@7"}, "one of the cutoffs"),
         ({"primary": "recall"}, "one of the cutoffs"),
+        *(({"primary": f"{name}@50"}, "higher is not better") for name in ("calibration_kl", "calibration_js", "gini", "head_share")),
         ({"confidence": 1.0}, "less than 1"),
         ({"frontier_lambdas": (-0.1,)}, "greater than or equal to 0"),
     ],

@@ -73,7 +73,7 @@ def content(folder: Path, finished: FinishedRun) -> CompareContent:
 def test_the_better_run_is_better_in_every_way(content: CompareContent) -> None:
     assert [system.name for system in content.systems] == ["popular", "chain"]
     (pair,) = content.pairs
-    assert pair.comparison.better("recall@5") is True
+    assert pair.comparison.higher("recall@5") is True
     values = {system.name: system.metrics["recall@5"].mean for system in content.systems}
     assert pair.comparison.differences["recall@5"].mean == pytest.approx(values["chain"] - values["popular"])
     assert (pair.gained + pair.lost + pair.same, content.users) == (30, 30)
