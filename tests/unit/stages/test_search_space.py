@@ -45,7 +45,7 @@ def test_paths_may_be_quoted_or_written_as_tables(tmp_path: Path) -> None:
         ('"model.dropout" = { low = 0.1, high = 1.5 }', r"model\.dropout' = 1\.5"),
         ('"model.dropout" = [0.1, -1.0]', r"model\.dropout' = -1\.0"),
         ('"model.name" = ["mind", "mindd"]', "mindd"),
-        ('"model.name" = ["mind", "popular"]', "popularity is counted"),
+        ('"model.name" = ["mind", "popular"]', "popular is counted, not trained"),
         ('"seed" = [1, 2]', "'seed' is not searched"),
         ('"recall.filter_seen" = [true, false]', "not searched"),
         ('"train.validation_users" = [10, 20]', "not searched"),
