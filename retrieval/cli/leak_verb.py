@@ -27,6 +27,14 @@ def check_leaks(
     cut: Annotated[str, typer.Option(help="From here on nothing is trained on: a number as in the timestamps, or a date (UTC).")] = "",
     split: Annotated[str, typer.Option(help="Which part of the truth, where it has a column split.")] = "test",
     users_apart: Annotated[bool, typer.Option("--users-apart", help="Users of the truth may not be trained on.")] = False,
+    sees_window: Annotated[
+        bool | None,
+        typer.Option(
+            "--sees-window/--histories-end-at-cut",
+            help="Whether users may be seen with what they did between --cut and their target.",
+            show_default="where the truth has timestamps",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look for anything that had to stay hidden and reached training, histories, popularity, item fields or lists.
@@ -38,26 +46,25 @@ def check_leaks(
     """
     from retrieval.stages.check_leaks import check_pipeline, check_tables, report_lines, require_clean
 
-    if recipe is not None and not (train or truth or history or items or cut or users_apart):
+    if recipe is not None and not (train or truth or history or items or cut or users_apart or sees_window is not None):
         found = check_pipeline(open_pipeline(recipe, workspace, overrides), candidates)
     elif recipe is None and train and truth:
         from retrieval.evaluation.leaks.tables import LeakTables
 
-        found = check_tables(LeakTables(train, truth, history, candidates, items, _moment(cut), split, users_apart))
+        found = check_tables(LeakTables(train, truth, history, candidates, items, _moment(cut), split, users_apart, sees_window))
     else:
         raise UsageError("check-leaks needs a RECIPE (perhaps with --candidates), or both --train and --truth")
     typer.echo(json.dumps(found.model_dump(mode="json"), ensure_ascii=False) if as_json else "\n".join(report_lines(found)))
     require_clean(found)
 
 
-def _moment(text: str) -> int | None:
+def _moment(text: str) -> int | dt.datetime | None:
     if not text or text.lstrip("-").isdecimal():
         return int(text) if text else None
     try:
-        value = dt.datetime.fromisoformat(text)
+        return dt.datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"'{text}' is no moment", where="--cut", expected="a number, or a date such as 2024-03-01") from None
-    return int((value if value.tzinfo else value.replace(tzinfo=dt.UTC)).timestamp())
 
 
 def register(app: typer.Typer) -> None:

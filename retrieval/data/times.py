@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from retrieval.core.errors import DataContractError
 from retrieval.data.columns import Sort, Source
@@ -15,7 +16,7 @@ MICROSECONDS = 1_000_000
 _SAMPLE = 10_000
 _MILLISECONDS_FROM = 1e11
 """1973 in milliseconds, the year 5138 in seconds."""
-_SECONDS_FROM = 1e8
+SECONDS_FROM = 1e8
 """1973 in seconds; a smaller median is the number of a step."""
 _SCALE = {"seconds": MICROSECONDS, "milliseconds": 1_000, "datetime": 1, "order": 1}
 _FORMATS = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
@@ -57,12 +58,22 @@ def _checked(source: Source, column: str, declared: TimeUnit, found: TimeUnit, a
 
 
 def _unit_of_size(sample: pl.Series) -> TimeUnit:
-    values = sample.cast(pl.Float64, strict=False).drop_nulls().to_numpy()
-    values = values[np.isfinite(values)]
-    size = float(np.median(np.abs(values))) if len(values) else 0.0
+    size = _size(sample.cast(pl.Float64, strict=False).drop_nulls().to_numpy())
     if size >= _MILLISECONDS_FROM:
         return "milliseconds"
-    return "seconds" if size >= _SECONDS_FROM else "order"
+    return "seconds" if size >= SECONDS_FROM else "order"
+
+
+def ticks(values: NDArray[np.generic]) -> int:
+    """How many units of a column of moments since 1970 are a second, as its median says: 1, 10^3, 10^6 or 10^9; 0 where it has none."""
+    size = _size(np.asarray(values, np.float64))
+    steps = np.searchsorted(SECONDS_FROM * 1e3 ** np.arange(4), size, side="right")
+    return int(10 ** (3 * (steps - 1))) if steps else 0
+
+
+def _size(values: NDArray[np.float64]) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.median(np.abs(values))) if len(values) else 0.0
 
 
 def _sample(source: Source, column: str) -> pl.Series:

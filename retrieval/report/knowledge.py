@@ -5,7 +5,7 @@ from retrieval.report import figures
 from retrieval.report.content import ReportContent
 from retrieval.report.tables import Cell, Rows, Section, Table, table
 
-_TONES = {"clean": "good", "leak": "bad", "not applicable": "quiet"}
+_TONES = {"clean": "good", "leak": "bad", "cannot be told": "quiet", "not applicable": "quiet"}
 
 
 def knowledge(content: ReportContent) -> Section:

@@ -55,6 +55,10 @@ class AbstractCheck(abc.ABC):
         """Whether a kind can be looked for in this evidence."""
         return True
 
+    def untold(self, kind: str) -> bool:  # noqa: ARG002 (a check may be told by kind)
+        """Whether what was looked at cannot tell a leak of a kind from what is usual; asked after the last chunk."""
+        return False
+
     def look(self, chunk: Chunk) -> None:  # noqa: B027 (a check may need no pass over the events)
         """Look at some users."""
 

@@ -28,11 +28,17 @@ def check_leaks(evidence: Evidence, kinds: Sequence[type[AbstractCheck]] = CHECK
             check.look(chunk)
     findings = [finding for check in checks for finding in check.findings()]
     found = {finding.kind for finding in findings}
-    applies = {kind: check.applies(kind) for check in checks for kind in check.kinds}
-    checked: dict[str, Status] = {kind: "leak" if kind in found else "clean" if applies.get(kind) else "not applicable" for kind in KINDS}
+    by_kind = {kind: check for check in checks for kind in check.kinds}
+    checked = {kind: "leak" if kind in found else _status(by_kind.get(kind), kind) for kind in KINDS}
     order = list(KINDS)
     return LeakReport(
         findings=tuple(sorted(findings, key=lambda finding: order.index(finding.kind))),
         checked=checked,
         remarks=tuple(remark for check in checks for remark in check.remarks()),
     )
+
+
+def _status(check: AbstractCheck | None, kind: str) -> Status:
+    if check is None or not check.applies(kind):
+        return "not applicable"
+    return "cannot be told" if check.untold(kind) else "clean"

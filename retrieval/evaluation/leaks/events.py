@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from retrieval.data.times import SECONDS_FROM
 from retrieval.evaluation.leaks.abstract import AbstractCheck, Chunk, as_rows, met
 from retrieval.evaluation.leaks.evidence import Evidence, Rows
 from retrieval.evaluation.leaks.findings import Finding
@@ -106,7 +107,8 @@ class Units(AbstractCheck):
         self._usual = float(np.median(sample)) if len(sample) else 0.0
 
     def applies(self, kind: str) -> bool:  # noqa: ARG002 (one kind)
-        return self.evidence.in_seconds and self._usual > 0
+        # A log whose clock starts near 0 passes through all sizes.
+        return self.evidence.in_seconds and self._usual >= SECONDS_FROM
 
     def look(self, chunk: Chunk) -> None:
         if not self.applies(self.kinds[0]):
@@ -126,15 +128,17 @@ class Retimed(AbstractCheck):
     """Targets that were copied into their users' histories under another time.
 
     Users do come back to items. How often is read from the same users' own past: as many events before the cut as there
-    are targets, each looked for among as many events as the targets are. Copies make targets repeat far more often.
+    are targets, each looked for among as many events as the targets are. Copies make targets repeat more than twice as often.
+    Where every second event is a return already, only copies of nearly all targets can be told: none or nearly none is new.
     """
 
     kinds = ("target-retimed",)
-    _LEAST, _ERRORS = 10, 4.0
+    _LEAST, _ERRORS, _NEARLY_ALL = 10, 4.0, 0.98
 
     def __init__(self, evidence: Evidence) -> None:
         super().__init__(evidence)
         self._repeated = {part: np.zeros(2, np.int64) for part in evidence.parts}
+        self._asked = dict.fromkeys(evidence.parts, 0)
         self._examples: dict[str, str] = {}
 
     def look(self, chunk: Chunk) -> None:
@@ -146,6 +150,7 @@ class Retimed(AbstractCheck):
             of_history, of_targets = control[history.users - chunk.users.start], control[targets.users - chunk.users.start]
             before_cut = visible[history.users - chunk.users.start] - history.places
             asked = targets.some(targets.places < of_targets)
+            self._asked[part] += len(asked.users)
             self._count(part, 0, history.some(history.places >= of_history), asked)
             self._count(part, 1, history.some(before_cut > of_history), history.some(before_cut <= of_history))
 
@@ -161,7 +166,18 @@ class Retimed(AbstractCheck):
 
     def findings(self) -> Iterator[Finding]:
         for part, (again, usual) in self._repeated.items():
-            errors = (again - usual) / max(1.0, float(again + usual)) ** 0.5
-            if again >= self._LEAST and again > 2 * usual and errors > self._ERRORS:
+            if again >= self._LEAST and self._more(int(again), int(usual), self._asked[part]):
                 where = f"histories of {_PART.get(part, part)} users ({usual:,} such rows are usual)"
                 yield Finding(kind="target-retimed", where=where, rows=int(again), example=self._examples[part])
+
+    def untold(self, kind: str) -> bool:  # noqa: ARG002 (one kind)
+        """Where more than half of what users do is a return, copies of some targets look like habits."""
+        return any(2 * usual > self._asked[part] for part, (_, usual) in self._repeated.items())
+
+    def _more(self, again: int, usual: int, asked: int) -> bool:
+        """Whether targets repeat surely (two shares of as many) and far more often than is usual."""
+        share = (again + usual) / (2 * asked)
+        errors = (again - usual) / max(1.0, 2 * asked * share * (1 - share)) ** 0.5
+        new, usually_new = asked - again, asked - usual
+        far = again > 2 * usual or (again >= self._NEARLY_ALL * asked and 4 * new < usually_new)
+        return errors > self._ERRORS and far

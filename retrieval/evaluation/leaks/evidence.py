@@ -92,7 +92,7 @@ class Evidence:
         training: what models learn from.
         parts: by name, "valid" and "test" or one of them.
         cuts: the moments of a split in time; None where users and not times are parted.
-        in_seconds: times are epoch times; the steps of an order, or nothing, otherwise.
+        in_seconds: times are moments since 1970, in seconds or a smaller unit; the steps of an order, or nothing, otherwise.
         users_apart: held-out users may not be trained on.
         sees_window: what a user did inside the window before the target may be seen.
         known_only: targets on items without a training event are left out.

@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.evaluation.leaks.abstract import AbstractCheck
+from retrieval.evaluation.leaks.dates import dated_fields
 from retrieval.evaluation.leaks.findings import Finding
 
 Values = NDArray[np.float64]
@@ -26,16 +27,15 @@ class Fields(AbstractCheck):
     _LEAST_ITEMS, _LEAST_CORRELATION, _LEAST_GAIN = 20, 0.98, 0.002
 
     def applies(self, kind: str) -> bool:
-        dated = kind == "field-from-future" or (self.evidence.cuts is not None and self.evidence.in_seconds)
-        return dated and bool(self._numbers())
+        return bool(self._numbers()) if kind == "field-from-future" else any(True for _ in dated_fields(self.evidence))
 
     def findings(self) -> Iterator[Finding]:
         figures = self._figures() if self._numbers() else {}
         for name in self._numbers():
             values = self.evidence.fields[name].cast(pl.Float64).to_numpy()
             yield from self._computed(name, values, figures)
-            if self.evidence.fields[name].dtype == pl.Int64:
-                yield from self._dated(name, values)
+        for name, moments in dated_fields(self.evidence):
+            yield from self._dated(name, moments)
 
     def _numbers(self) -> list[str]:
         return [name for name, dtype in self.evidence.fields.schema.items() if dtype.is_numeric()]
@@ -66,15 +66,14 @@ class Fields(AbstractCheck):
                 yield Finding(kind="field-from-future", where=where, rows=int(told.sum()), example=example)
                 return
 
-    def _dated(self, name: str, values: Values) -> Iterator[Finding]:
+    def _dated(self, name: str, moments: Values) -> Iterator[Finding]:
         cuts = self.evidence.cuts
-        if cuts is None or not self.evidence.in_seconds:
-            return
-        # Years and small numbers are no times of the log.
-        told = np.isfinite(values) & (values > cuts.valid_from) & (values < 2 * cuts.valid_from) & (self.evidence.trained.counts > 0)
+        assert cuts is not None  # noqa: S101 - without a cut no field is dated
+        # What is later than twice the cut is a placeholder, such as the year 9999.
+        told = (moments > cuts.valid_from) & (moments < 2 * cuts.valid_from) & (self.evidence.trained.counts > 0)
         if told.any():
             item = int(told.argmax())
-            example = f"item {self.evidence.items[item]!r}: {values[item]:.0f}, training ends before {cuts.valid_from}"
+            example = f"item {self.evidence.items[item]!r}: {moments[item]:.0f}, training ends before {cuts.valid_from}"
             yield Finding(kind="field-dated-after-cut", where=_field(name), rows=int(told.sum()), example=example)
 
 

@@ -28,7 +28,7 @@ KINDS: Mapping[str, str] = {
 }
 """What is looked for, and what each means."""
 
-Status = Literal["clean", "leak", "not applicable"]
+Status = Literal["clean", "leak", "cannot be told", "not applicable"]
 
 
 class Finding(Settings):
@@ -58,8 +58,9 @@ class LeakReport(Settings):
 
     def verdict(self) -> str:
         """One sentence."""
-        looked = sum(status != "not applicable" for status in self.checked.values())
+        looked = sum(status in ("clean", "leak") for status in self.checked.values())
+        untold = [kind for kind, status in self.checked.items() if status == "cannot be told"]
         if self.clean:
-            return f"No leak: {looked} kinds were looked for."
+            return f"No leak: {looked} kinds were looked for{'; of ' + ', '.join(untold) + ' these data cannot tell' if untold else ''}."
         kinds = dict.fromkeys(finding.kind for finding in self.findings)
         return f"{len(kinds)} of {looked} kinds of leaks were found: {', '.join(kinds)}. Figures that rest on them are not to be believed."

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from retrieval.data.catalog import rows_of
 from retrieval.data.splits import Positions
 from retrieval.evaluation.leaks.abstract import AbstractCheck
+from retrieval.evaluation.leaks.dates import dated_fields
 from retrieval.evaluation.leaks.findings import Finding
 from retrieval.evaluation.tables import batches
 
@@ -71,7 +72,9 @@ class KnownItems(AbstractCheck):
 
 
 class Candidates(AbstractCheck):
-    """Lists hold what could be known when they were made: an item with an event before the window, or with a field dated before it."""
+    """Lists hold what could be known when they were made: no item whose first event lies in the window, unless a field of it is dated
+    before. Of an item without any event nothing is known.
+    """
 
     kinds = ("candidate-from-future",)
 
@@ -83,7 +86,9 @@ class Candidates(AbstractCheck):
             return
         cuts = self.evidence.cuts
         assert cuts is not None  # noqa: S101 - it applies
-        unborn = self.evidence.overall.first >= cuts.test_from
+        unborn = (self.evidence.overall.counts > 0) & (self.evidence.overall.first >= cuts.test_from)
+        for _, moments in dated_fields(self.evidence):
+            unborn &= ~(moments < cuts.test_from)
         rows, example = 0, ""
         for frame in batches(self.evidence.candidates, ("user_id", "item_id")):
             known = rows_of(self.evidence.items, frame["item_id"])

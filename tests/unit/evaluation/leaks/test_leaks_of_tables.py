@@ -1,5 +1,6 @@
 """The leak checker on anybody's parquet."""
 
+import datetime as dt
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,96 @@ def test_a_popularity_in_words_is_refused(files: Files) -> None:
     files.write("items", files.read("items").with_columns(events=pl.lit("many")))
     with pytest.raises(DataContractError, match="column 'events' is String; expected numbers of events"):
         files.check()
+
+
+def test_an_item_of_a_truth_without_times_is_from_the_future_also_after_a_gap(files: Files) -> None:
+    truth = files.read("truth").drop("timestamp").with_columns(item_id=pl.when(pl.col("user_id") < 5).then(99).otherwise("item_id"))
+    files.write("truth", truth)
+    files.write("candidates", pl.DataFrame({"user_id": [0, 1], "item_id": [5, 99]}))
+    assert kinds(files.check(cut=CUT + 5 * DAY)) == {"candidate-from-future"}
+
+
+def test_histories_past_the_cut(files: Files) -> None:
+    late = pl.DataFrame({"user_id": [0, 1, 2], "item_id": [1, 2, 3], "timestamp": [CUT] * 3})
+    files.write("history", pl.concat([files.read("train"), late]))
+    assert "history-after-cut" not in kinds(files.check())
+    assert "history-after-cut" in kinds(files.check(sees_window=False))
+    files.write("truth", files.read("truth").drop("timestamp"))
+    assert kinds(files.check()) == {"history-after-cut"}
+
+
+def habits(files: Files, kept: int) -> None:
+    """Every user has `kept` items and comes back to them in the truth, too."""
+    rng = np.random.default_rng(4)
+    of_user = rng.integers(0, 80, (USERS, kept))
+    train, truth = files.read("train"), files.read("truth")
+    files.write("train", train.with_columns(item_id=of_user[train["user_id"], rng.integers(0, kept, len(train))]))
+    files.write("truth", truth.with_columns(item_id=of_user[truth["user_id"], rng.integers(0, kept, len(truth))]))
+    files.write("items", pl.DataFrame({"item_id": np.arange(80)}))
+
+
+def test_copies_among_returns_are_told_where_all_targets_have_one(files: Files) -> None:
+    habits(files, 6)
+    found = files.check()
+    assert found.clean
+    assert found.checked["target-retimed"] == "cannot be told"
+    assert "of target-retimed these data cannot tell" in found.verdict()
+    copies = files.read("truth").with_columns(timestamp=pl.lit(CUT - 60, pl.Int64))
+    files.write("history", pl.concat([files.read("train"), copies]))
+    assert kinds(files.check()) == {"target-retimed"}
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        pl.lit(CUT + DAY, pl.Int64),
+        pl.lit(CUT + DAY, pl.Float64),
+        pl.lit(CUT + DAY, pl.Int32),
+        pl.lit(1_000 * (CUT + DAY), pl.Int64),
+        pl.from_epoch(pl.lit(CUT + DAY)),
+        pl.from_epoch(pl.lit(CUT + DAY)).cast(pl.Date),
+    ],
+)
+@pytest.mark.parametrize("unit", [1, 1_000])
+def test_dates_of_any_type_after_the_cut(files: Files, dates: pl.Expr, unit: int) -> None:
+    for name in ("train", "truth"):
+        files.write(name, files.read(name).with_columns(pl.col("timestamp") * unit))
+    files.write("items", files.read("items").with_columns(published=dates))
+    assert kinds(files.check(cut=unit * CUT)) == {"field-dated-after-cut"}
+    # Numbers of articles have all sizes.
+    numbers = pl.Series(np.random.default_rng(5).integers(0, 10**13, 80))
+    files.write("items", files.read("items").with_columns(published=numbers))
+    assert files.check(cut=unit * CUT).clean
+
+
+def test_a_clock_that_starts_at_zero_has_one_unit(files: Files) -> None:
+    for name in ("train", "truth"):
+        files.write(name, files.read(name).with_columns(pl.col("timestamp") - START))
+    found = files.check(cut=CUT - START)
+    assert found.clean
+    assert found.checked["time-units-mixed"] == "not applicable"
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000])
+def test_a_date_is_a_cut_in_any_unit(files: Files, unit: int) -> None:
+    for name in ("train", "truth"):
+        files.write(name, files.read(name).with_columns(pl.col("timestamp") * unit))
+    moment = dt.datetime.fromtimestamp(CUT, dt.UTC)
+    assert files.check(cut=moment).clean
+    assert "event-after-cut" in kinds(files.check(cut=moment - dt.timedelta(days=9)))
+
+
+def test_a_date_beside_steps_is_refused(files: Files) -> None:
+    files.write("train", files.read("train").with_columns(pl.col("timestamp") - START))
+    with pytest.raises(DataContractError, match="too small for moments"):
+        files.check(cut=dt.datetime(2020, 1, 1))  # noqa: DTZ001 (a naive one is UTC)
+
+
+def test_items_that_no_event_names_and_items_with_an_older_date_are_not_of_the_future(files: Files) -> None:
+    files.write("candidates", pl.DataFrame({"user_id": [0, 1, 2], "item_id": [5, 90, 777]}))
+    files.write("items", pl.DataFrame({"item_id": np.arange(100)}))
+    assert files.check().clean
+    files.write("truth", files.read("truth").with_columns(item_id=pl.when(pl.col("user_id") < 5).then(90).otherwise("item_id")))
+    assert kinds(files.check()) == {"candidate-from-future"}
+    files.write("items", pl.DataFrame({"item_id": np.arange(100), "published": pl.Series([CUT - DAY] * 100)}))
+    assert files.check().clean
