@@ -103,7 +103,9 @@ def windows(
     items: Int[Tensor, " E"], start: Int[Tensor, " B"], end: Int[Tensor, " B"], length: int
 ) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
     """The newest `length` events of some positions, oldest first and left-aligned, and which of them there are."""
+    if len(items) == 0:
+        return torch.zeros(len(start), 1, dtype=torch.int64), torch.zeros(len(start), 1, dtype=torch.bool)
     start = torch.maximum(start, end - length)
     positions = start[:, None] + torch.arange(max(1, min(length, int((end - start).max()) if len(end) else 1)))
     valid = positions < end[:, None]
-    return items[positions.clamp(max=max(len(items) - 1, 0))].to(torch.int64) * valid, valid
+    return items[positions.clamp(max=len(items) - 1)].to(torch.int64) * valid, valid

@@ -151,6 +151,20 @@ def test_strangers_keep_what_is_popular(pipeline: Pipeline) -> None:
     assert set(changed.rows[1]) == set(pools.rows[1])
 
 
+def test_users_without_events_keep_the_order_that_their_fields_made(workspace: Path) -> None:
+    model = {**recipe().model.model_dump(), "fields": {"users": ["activity"], "history_dropout": 0.1}}
+    run = open_run(recipe(model=model), workspace)
+    serving = run.serving(run.index)
+    assert serving.rescorer is not None
+    server = Server(serving, at_the_cut=True)
+    for visible, changes in ((np.array([0, 0]), [False, False]), (np.array([0, 5]), [False, True])):
+        [(encoded, pools)] = list(server.recalled(Audience(np.array([0, 1]), visible, np.array(["test", "test"]), at_the_cut=True)))
+        assert encoded.valid.any(axis=1).all()
+        changed = serving.rescorer(pools, encoded)
+        kept = (changed.rows == pools.rows).all(axis=1) & (changed.scores == pools.scores).all(axis=1)
+        assert kept.tolist() == [not each for each in changes]
+
+
 def test_scores_are_standardised_over_what_is_there() -> None:
     found = standardised(np.array([[1.0, 3.0, -np.inf], [2.0, 2.0, 2.0]], np.float32), np.array([[True, True, False], [True, True, True]]))
     assert found.tolist() == [[-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]

@@ -79,6 +79,11 @@ def test_windows_are_the_newest_events_left_aligned() -> None:
     assert valid.tolist() == [[True, True, True], [True, True, False]]
 
 
+def test_windows_of_nobody_who_did_anything_are_empty() -> None:
+    history, valid = windows(ITEMS[:0], torch.tensor([0, 0]), torch.tensor([0, 0]), 3)
+    assert (history.shape, valid.any().item()) == ((2, 1), False)
+
+
 def model(name: str = "din"):
     return build_rescorer(name, torch.randn(10, 4, generator=torch.Generator().manual_seed(2)), RescorerBlocks(attention=5, hidden=(6,)), 3)
 
