@@ -42,7 +42,8 @@ class EntityReader:
     """Reads one table whole.
 
     A row with a bad or repeated id is quarantined and dropped (the first of equal ids stays). A field that cannot be
-    read becomes null and its row is listed, but kept: an item should not lose its events over a misprinted year.
+    read becomes null and its row is listed, but kept: an item should not lose its events over a misprinted year. An empty
+    text is no value, and nothing to list.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class EntityReader:
         self.quarantine.add(self.source.name, bad["row"], bad["rule"], raw[bad["row"]])
         kept = frame.filter(pl.col("rule").is_null())
         for name, column in fields.items():
-            lost = kept.filter(pl.col(f"field_{name}").is_null() & raw[column].gather(kept["row"]).is_not_null())["row"]
+            lost = kept.filter(pl.col(f"field_{name}").is_null() & _is_there(raw[column].gather(kept["row"])))["row"]
             self.quarantine.add(self.source.name, lost, pl.repeat(f"unreadable_{name}", lost.len(), eager=True), raw[lost])
         self.quarantine.require_within(self.source.name, raw.height, self.contract.max_bad_share)
         return kept
@@ -101,7 +102,7 @@ class EntityReader:
         if isinstance(field, TextLengthField):
             return (text.str.len_chars() if field.unit == "characters" else text.str.count_matches(r"\S+")).cast(pl.Float64)
         found = text.str.extract(field.pattern) if isinstance(field, PatternSource) and field.pattern else text
-        return _finite(found) if field.kind == "numeric" else found
+        return _finite(found) if field.kind == "numeric" else pl.when(found.str.strip_chars() != "").then(found)
 
     def _text(self, name: str, sort: Sort) -> pl.Expr:
         if sort == "list":
@@ -137,6 +138,11 @@ class EntityReader:
 
     def _wrong_type(self, name: str, sort: Sort, expected: str) -> DataContractError:
         return DataContractError(f"column '{name}' has the wrong type ({sort})", where=self.source.where, expected=expected)
+
+
+def _is_there(values: pl.Series) -> pl.Series:
+    """Whether a table says something: an empty text is as good as none."""
+    return (values.str.strip_chars() != "").fill_null(value=False) if values.dtype == pl.String else values.is_not_null()
 
 
 def _finite(value: pl.Expr) -> pl.Expr:

@@ -72,9 +72,11 @@ class FieldFit:
     def _names(self, name: str, settings: CategoricalField, raw: RawEvents) -> FieldColumn:
         codes, names = raw.columns[name], raw.names[name]
         counts = np.bincount(codes[self.training], minlength=len(names))
-        # The empty name stands for no value.
-        counts[[place for place, each in enumerate(names) if not each]] = 0
+        # The empty name stands for no value: none of a vocabulary, and none to hash.
+        missing = [place for place, each in enumerate(names) if not each.strip()]
+        counts[missing] = 0
         coding, rows = code_names(name, settings, settings.kind, names, counts)
+        rows[missing] = 0
         return FieldColumn(coding, rows[codes])
 
     def _gaps(self) -> NDArray[np.float64]:

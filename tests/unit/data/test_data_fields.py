@@ -85,6 +85,19 @@ def test_hashing_needs_no_vocabulary_and_never_changes() -> None:
     assert column.codes[7] == 1 + (expected ^ expected >> 32) % 64
 
 
+@pytest.mark.parametrize("hashed", [0, 10])
+def test_an_empty_name_is_no_value_wherever_it_stands(bench: Any, log: Log, hashed: int) -> None:
+    brand = {"kind": "categorical", "hashed": hashed}
+    items = bench.write(pl.DataFrame({"item_id": [10, 20, 30, 40], "brand": ["a", "", " ", None]}), "items.parquet")
+    frame = log(device=["tv", "", None, " "] * 3)
+    found = bench(frame, items={"path": items, "fields": {"brand": brand}}, source={"fields": {"device": brand}})
+    fields = Dataset.open(found).fields
+    for column in (fields.items["brand"], fields.events["device"]):
+        assert (column.codes > 0).sum() == (column.codes != 0).sum() == len(column.codes) // 4
+        assert not {"", " "} & set(column.coding.names)
+    assert found.summary["quarantine"] == {}
+
+
 def test_lists_are_coded_as_a_loop_would() -> None:
     random = np.random.default_rng(0)
     lists = [[f"n{number}" for number in random.integers(0, 9, size=random.integers(0, 4))] for _ in range(50)]
