@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -235,21 +236,33 @@ def _resolved(recipe: Recipe, model: RetrievalModel) -> dict[str, Any]:
 
 
 def _validator(beginning: Beginning, device: torch.device, world: World) -> Callable[[RetrievalModel], dict[str, float]]:
-    recipe = beginning.recipe
-    held_out = held_out_users(beginning.dataset, "valid", recipe.train.validation_users, recipe.seed).to(device)
+    recipe, held_out = beginning.recipe, _watched(beginning).to(device)
     settings = ValidationSettings(n=recipe.evaluate.primary_cutoff, filter_seen=recipe.recall.filter_seen)
     return lambda model: validate(model, held_out, settings, world)
 
 
-def held_out_users(dataset: Dataset, part: Part, most: int, seed: int) -> HeldOut:
+def _watched(beginning: Beginning) -> HeldOut:
+    """Whom training is watched on. A model that finds items by what they are is asked for what will be asked for, and served so."""
+    recipe, dataset = beginning.recipe, beginning.dataset
+    known = dataset.catalog.events > 0
+    by_fields = isinstance(recipe.model, EncoderSettings) and bool(recipe.model.fields.items)
+    if by_fields and not recipe.split.asks_for_known_items:
+        known = np.ones_like(known)
+    held_out = held_out_users(dataset, "valid", recipe.train.validation_users, recipe.seed, known)
+    return replace(held_out, blocked=torch.from_numpy(~known)) if by_fields and not known.all() else held_out
+
+
+def held_out_users(dataset: Dataset, part: Part, most: int, seed: int, known: NDArray[np.bool_] | None = None) -> HeldOut:
     """At most `most` users of a part with something to see and something to find, chosen by seed.
+
+    Found can be the items that are `known`, bool [N]; by default those with a training event, for nothing trained on ids can find
+    another, so that it tells no good model from a bad one.
 
     Raises:
         DataContractError: there is none, so nothing could tell a good model from a bad one.
     """
     split, sequences = dataset.split, dataset.sequences
-    # Nothing trained on ids can find an item without a training event, so it tells no good model from a bad one.
-    owners, items = ground_truth(split, sequences, part, known=dataset.catalog.events > 0)
+    owners, items = ground_truth(split, sequences, part, known=dataset.catalog.events > 0 if known is None else known)
     start, _ = split.targets(part)
     users = np.flatnonzero((np.bincount(owners, minlength=sequences.n_users) > 0) & (start > 0))
     if len(users) == 0:

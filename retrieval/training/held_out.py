@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from retrieval.models.histories import Histories, Owners, gather_histories
@@ -23,6 +23,8 @@ class HeldOut:
     """Their rows in the dataset, and"""
     places: Int[Tensor, " E"] | None = None
     """where their events lie in the log; both for models that read fields."""
+    blocked: Bool[Tensor, " N"] | None = None
+    """Items that serving gives to nobody, so that nobody is ranked on them here; None: every item may be given."""
 
     def to(self, device: torch.device) -> "HeldOut":
         """The same on a device."""

@@ -112,12 +112,14 @@ def _scores(
     users: Int[Tensor, " B"],
     first: int = 0,
 ) -> Float[Tensor, "B M"]:
-    """The scores of the items from row `first` on, seen ones lowest if they are to be left out."""
+    """The scores of the items from row `first` on, lowest for those that nobody gets, and for seen ones if they are to be left out."""
     scores = max_scores(interests, items)
     if settings.filter_seen:
         owner, item = held_out.seen(users)
         here = (item >= first) & (item < first + len(items))
         scores[owner[here], item[here] - first] = -torch.inf
+    if held_out.blocked is not None:
+        scores[:, held_out.blocked[first : first + len(items)]] = -torch.inf
     return scores
 
 

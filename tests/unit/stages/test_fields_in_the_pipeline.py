@@ -20,7 +20,7 @@ from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.report import report_content
 from retrieval.stages.run import open_run
-from retrieval.stages.train import Beginning
+from retrieval.stages.train import Beginning, _watched
 
 GROUPS, ITEMS, USERS = 4, 40, 60
 NEW = 1000
@@ -164,6 +164,21 @@ def test_cold_users_and_items_are_slices_beside_popularity(tmp_path: Path) -> No
         found = {(each.dimension, each.value): each for each in Measurements.read(system.measurements.file).summary.slices}
         assert wanted <= found.keys()
         assert found["history length", "1"].users == 1
+
+
+@pytest.mark.parametrize(("fields", "cold"), [(["group"], True), (["group"], False), ([], True)])
+def test_training_is_watched_on_what_will_be_served_and_asked_for(tmp_path: Path, fields: list[str], cold: bool) -> None:
+    split = {"protocol": "global-time", "valid_from": 9, "test_from": 11, "cold_items": cold}
+    pipeline = pipeline_on(tmp_path, {"items": fields}, **{"split": split, "train.validation_users": 1000})
+    log = tmp_path / "log.parquet"
+    late = pl.DataFrame({"user_id": [0, 1], "item_id": [NEW, NEW + 1], "timestamp": [9, 10], "device": ["tv"] * 2})
+    pl.concat([pl.read_parquet(log), late], how="vertical_relaxed").write_parquet(log)
+    held_out = _watched(Beginning(pipeline.recipe, pipeline.dataset))
+    ids, n_items = pipeline.dataset.catalog.item_ids.to_numpy(), pipeline.dataset.catalog.n_items
+    asked = set(ids[(held_out.target_keys % n_items).numpy()].tolist())
+    assert ({NEW, NEW + 1} <= asked) == (bool(fields) and cold)
+    given = set(ids.tolist()) if held_out.blocked is None else set(ids[~held_out.blocked.numpy()].tolist())
+    assert (NEW in given) == (not fields or cold)
 
 
 def test_a_warm_start_knows_values_by_their_names(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Validation recall against a loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,10 +29,13 @@ def held_out() -> tuple[HeldOut, list[set[int]]]:
     return HeldOut(items, torch.arange(len(items)), start, cut, keys, counts), targets
 
 
+@pytest.mark.parametrize("blocks", [False, True])
 @pytest.mark.parametrize("filter_seen", [False, True])
-def test_recall_is_the_naive_recall(filter_seen: bool) -> None:
+def test_recall_is_the_naive_recall(filter_seen: bool, blocks: bool) -> None:
     model = build_model(MindSettings(dimension=6, history=5, interests=3), ITEMS, 2)
     users, targets = held_out()
+    blocked = torch.arange(ITEMS) % 3 == 0
+    users = replace(users, blocked=blocked) if blocks else users
     found = validate(model, users, ValidationSettings(n=7, filter_seen=filter_seen, batch_users=4))
     recalls = []
     for user in range(USERS):
@@ -40,6 +45,7 @@ def test_recall_is_the_naive_recall(filter_seen: bool) -> None:
         scores = (vectors @ model.all_items().T).amax(dim=0)
         if filter_seen:
             scores[users.items[users.start[user] : users.cut[user]].long()] = -torch.inf
+        scores[blocked & blocks] = -torch.inf
         top = set(scores.topk(7).indices.tolist())
         recalls.append(len(top & targets[user]) / len(targets[user]))
     assert found["recall@7"] == pytest.approx(sum(recalls) / USERS)
