@@ -24,8 +24,8 @@ class PriorSettings(Settings):
     smoothing: float = Field(1.0, gt=0)
     """Added to every count."""
     unseen: float = Field(0.5, ge=0, le=1)
-    """With item fields: where, among the priors of the items with a fresh event, an item stands that training has not met. At 0.97
-    it competes with the hottest three of a hundred, and who it is for is up to its fields."""
+    """With item fields: where, among the priors of the items with a fresh event, an item stands that training has not met, as a
+    share of them: one half is in their middle, 1 level with the hottest. Who it is for is up to its fields."""
 
 
 class EncoderSettings(Settings):
