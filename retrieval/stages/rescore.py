@@ -102,7 +102,7 @@ class PoolRescorer:
         self.model.eval()
 
     def __call__(self, pools: Pools, encoded: EncodedUsers) -> Pools:
-        """The same candidates by (-f, row) with f for scores; users without an interest or an event, of whom f learns nothing, keep theirs."""
+        """The same candidates by (-f, row) with f for scores; users without an interest or an event, whom f never met, keep theirs."""
         known = np.flatnonzero(encoded.valid.any(axis=1) & (encoded.audience.visible > 0))
         rows, scores = pools.rows[known], standardised(pools.scores[known], pools.rows[known] >= 0)
         arrays = (encoded.offsets[:-1][known], encoded.offsets[1:][known], rows, scores)
