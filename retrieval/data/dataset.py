@@ -1,13 +1,14 @@
 """A prepared dataset, read from its artifact."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
 from retrieval.core.artifacts import Artifact
 from retrieval.core.errors import IntegrityError
-from retrieval.data.catalog import Catalog
+from retrieval.data.catalog import Catalog, SortedIds
 from retrieval.data.fields.store import Fields
 from retrieval.data.sequences import SequenceDataset
 from retrieval.data.splits import Split
@@ -23,6 +24,11 @@ class Dataset:
     sequences: SequenceDataset
     split: Split
     fields: Fields = field(default_factory=Fields.none)
+
+    @cached_property
+    def user_ids(self) -> SortedIds:
+        """Rows of users by their ids, for those who ask a piece at a time."""
+        return SortedIds(self.users["user_id"])
 
     @classmethod
     def open(cls, artifact: Artifact) -> "Dataset":

@@ -13,6 +13,7 @@ from pydantic import computed_field, model_validator
 
 from retrieval.core.errors import DataContractError
 from retrieval.core.settings import Settings
+from retrieval.data.catalog import SortedIds
 from retrieval.evaluation.tables import as_ids, batches, read_table
 from retrieval.evaluation.truth import GroundTruth
 
@@ -37,8 +38,9 @@ class InterestHealth(Settings):
     `pairwise_cosine`: mean over users of the mean cosine of two valid interests; near 1 they have collapsed into one.
     `effective_rank`: exp of the entropy of the normalised singular values of a user's unit interests (Roy and Vetterli
     2007), 1 to the number of interests, mean over users. `routing_entropy`: 0 each interest reads one event, 1 all of
-    them alike. `positive_shares`: share of the targets that each interest wins by inner product; empty where no target
-    could be scored. `overlap`: mean Jaccard overlap of the lists that single interests would give. `contributing`: mean
+    them alike. `positive_shares`: share that each interest wins by inner product, of the targets of the users who have it,
+    so that an interest of few users is not a dead one; None where these have no target, empty where no target could be
+    scored. `overlap`: mean Jaccard overlap of the lists that single interests would give. `contributing`: mean
     number of interests that the items of a list come from. None: nothing to tell, as with one interest a user.
     """
 
@@ -47,7 +49,7 @@ class InterestHealth(Settings):
     pairwise_cosine: float | None
     effective_rank: float
     routing_entropy: float | None
-    positive_shares: list[float]
+    positive_shares: list[float | None]
     overlap: float | None
     contributing: float | None
     near_pairs: list[NearPair]
@@ -61,18 +63,19 @@ class InterestHealth(Settings):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def dead_interests(self) -> float | None:
-        """Share of the interests that win less than 1 % of the targets."""
-        return len(self._dead()) / len(self.positive_shares) if self.positive_shares else None
+        """Share of the interests that win less than 1 % of the targets of their users."""
+        known = [share for share in self.positive_shares if share is not None]
+        return len(self._dead()) / len(known) if known else None
 
-    def _dead(self) -> list[int]:
-        return [number for number, share in enumerate(self.positive_shares) if share < DEAD_SHARE]
+    def _dead(self) -> dict[int, float]:
+        return {number: share for number, share in enumerate(self.positive_shares) if share is not None and share < DEAD_SHARE}
 
     def sentences(self) -> list[str]:
         """Findings in plain words, the collapsed interests by number; one sentence when nothing is wrong."""
         if self.pairwise_cosine is None:
             return ["No user has two interests, so there is nothing to compare."]
         found = [_near_sentence(pair) for pair in self.near_pairs]
-        found += [f"Interest {number} is dead: it wins {self.positive_shares[number]:.1%} of the targets." for number in self._dead()]
+        found += [f"Interest {number} is dead: it wins {share:.1%} of its users' targets." for number, share in self._dead().items()]
         if self.contributing is not None and self.contributing < 1.5 <= self.mean_valid_interests:
             found.append(f"Lists draw on {self.contributing:.1f} of {self.mean_valid_interests:.1f} interests.")
         rank = f"{self.effective_rank:.1f} of {self.mean_valid_interests:.1f}"
@@ -90,8 +93,11 @@ def interest_health(
     item_vectors: npt.NDArray[np.float32],
     item_ids: pl.Series,
     truth: GroundTruth,
+    users: pl.Series | None = None,
 ) -> InterestHealth:
     """Measure the interests that candidates were made from; a file is in memory at a time.
+
+    users: the ids of those who count, as the candidates may be of validation users, too; None: everybody.
 
     `interests_files`: user_id, interest, vector (D numbers), routing_entropy; all interests of a user in one file.
     `users_files`: user_id, overlap. `part_files`: user_id, interest (-1: no interest). `item_vectors` float32[N, D], row
@@ -104,13 +110,19 @@ def interest_health(
         raise DataContractError(
             "the candidates have no diagnostics", expected="interests-*.parquet", remedy="recall the held-out users again"
         )
-    sums = _Sums(_slots(interests_files))
+    counted = None if users is None else SortedIds(users)
+    sums = _Sums(_slots(interests_files, counted))
     targets = _targets(truth, item_ids)
     for path in interests_files:
-        users = _read_users(path, sums.slots, item_vectors.shape[1])
-        sums.add(users)
-        sums.wins += _wins(users, targets, item_vectors)
-    return sums.health(_mean_overlap(users_files), _contributing(part_files))
+        found = _read_users(path, sums.slots, item_vectors.shape[1], counted)
+        sums.add(found)
+        sums.wins += _wins(found, targets, item_vectors)
+    return sums.health(_mean_overlap(users_files, counted), _contributing(part_files, counted))
+
+
+def _kept(frame: pl.DataFrame, counted: SortedIds | None) -> pl.DataFrame:
+    """The rows of those who count."""
+    return frame if counted is None else frame.filter(counted.rows_of(frame["user_id"]) >= 0)
 
 
 @dataclass(frozen=True)
@@ -123,16 +135,16 @@ class _Users:
     entropy: Floats
 
 
-def _slots(files: Sequence[Path]) -> int:
+def _slots(files: Sequence[Path], counted: SortedIds | None) -> int:
     """Number of interests, from the largest number in use."""
-    largest = [frame["interest"].max() for frame in batches(files, ("interest",)) if len(frame)]
+    largest = [kept["interest"].max() for frame in batches(files, ("user_id", "interest")) if len(kept := _kept(frame, counted))]
     if not largest:
         raise DataContractError("the diagnostics hold no interests", where=files[0], remedy="recall users that have a history")
     return max(cast("list[int]", largest)) + 1
 
 
-def _read_users(path: Path, slots: int, dimension: int) -> _Users:
-    frame = read_table([path], ("user_id", "interest", "vector", "routing_entropy"))
+def _read_users(path: Path, slots: int, dimension: int, counted: SortedIds | None) -> _Users:
+    frame = _kept(read_table([path], ("user_id", "interest", "vector", "routing_entropy")), counted)
     ids = as_ids(frame["user_id"], path)
     users, rows = np.unique(ids.rank("dense").to_numpy(), return_index=True)
     cells = (ids.rank("dense").cast(pl.Int64).to_numpy() - 1, frame["interest"].cast(pl.Int64).to_numpy())
@@ -168,9 +180,10 @@ class _Sums:
     pairwise: Floats = field(default_factory=lambda: np.zeros(2))
     pairs: Floats = field(init=False)
     wins: npt.NDArray[np.int64] = field(init=False)
+    """int64[2, K]: targets that each interest won, and targets of the users who have it."""
 
     def __post_init__(self) -> None:
-        self.pairs, self.wins = np.zeros((3, self.slots, self.slots)), np.zeros(self.slots, np.int64)
+        self.pairs, self.wins = np.zeros((3, self.slots, self.slots)), np.zeros((2, self.slots), np.int64)
 
     def add(self, users: _Users) -> None:
         """Add a file of users."""
@@ -188,14 +201,14 @@ class _Sums:
 
     def health(self, overlap: float | None, contributing: float | None) -> InterestHealth:
         """Divide."""
-        total = int(self.wins.sum())
+        won, asked = self.wins.tolist()
         return InterestHealth(
             users=self.users,
             mean_valid_interests=self.interests / self.users,
             pairwise_cosine=_quotient(self.pairwise),
             effective_rank=self.rank / self.users,
             routing_entropy=_quotient(self.entropy),
-            positive_shares=[int(won) / total for won in self.wins] if total else [],
+            positive_shares=[wins / targets if targets else None for wins, targets in zip(won, asked, strict=True)] if any(asked) else [],
             overlap=overlap,
             contributing=contributing,
             near_pairs=self._near_pairs(),
@@ -238,18 +251,18 @@ def _targets(truth: GroundTruth, item_ids: pl.Series) -> pl.DataFrame:
 
 
 def _wins(users: _Users, targets: pl.DataFrame, item_vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """int64[K]: how many targets of these users each valid interest wins; the lower number wins a tie."""
+    """int64[2, K]: how many targets of these users each valid interest wins (the lower number wins a tie), and how many it could win."""
     if users.ids.dtype != targets["user_id"].dtype:
         raise DataContractError(
             f"user ids are {users.ids.dtype}", where="interests", expected=f"{targets['user_id'].dtype}, as in the truth"
         )
     pairs = targets.join(pl.DataFrame([users.ids]).with_row_index("user"), on="user_id", how="inner")
-    won = np.zeros(users.valid.shape[1], np.int64)
+    found = np.zeros((2, users.valid.shape[1]), np.int64)
     for owner, row in _blocks(pairs):
         scores = np.einsum("pkd,pd->pk", users.vectors[owner], item_vectors[row])
         best = np.where(users.valid[owner], scores, -np.inf).argmax(axis=1)
-        won += np.bincount(best, minlength=len(won))
-    return won
+        found += [np.bincount(best, minlength=found.shape[1]), users.valid[owner].sum(axis=0)]
+    return found
 
 
 def _blocks(pairs: pl.DataFrame) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
@@ -257,18 +270,28 @@ def _blocks(pairs: pl.DataFrame) -> Iterator[tuple[npt.NDArray[np.uint32], npt.N
         yield block["user"].to_numpy(), block["row"].to_numpy()
 
 
-def _mean_overlap(files: Sequence[Path]) -> float | None:
+def _mean_overlap(files: Sequence[Path], counted: SortedIds | None) -> float | None:
     sums = np.zeros(2)
-    for frame in batches(files, ("overlap",)):
-        sums += _sum_and_count(frame["overlap"].cast(pl.Float64).fill_null(float("nan")).to_numpy())
+    for frame in batches(files, ("user_id", "overlap")):
+        sums += _sum_and_count(_kept(frame, counted)["overlap"].cast(pl.Float64).fill_null(float("nan")).to_numpy())
     return _quotient(sums)
 
 
-def _contributing(files: Sequence[Path]) -> float | None:
-    """Interests in a list, mean over the users with an item that an interest brought."""
-    named = [frame.filter(pl.col("interest") >= 0).unique() for frame in batches(files, ("user_id", "interest"))]
-    both = pl.concat(named).unique() if named else pl.DataFrame()
-    return None if both.is_empty() else len(both) / both["user_id"].n_unique()
+def _contributing(files: Sequence[Path], counted: SortedIds | None) -> float | None:
+    """Interests in a list, mean over the users with an item that an interest brought; a user's rows stand side by side."""
+    sums, open_list = np.zeros(2), pl.DataFrame()
+    for frame in batches(files, ("user_id", "interest")):
+        named = _kept(frame, counted).filter(pl.col("interest") >= 0).unique(maintain_order=True)
+        named = pl.concat([open_list, named]).unique(maintain_order=True) if len(open_list) else named
+        # The last list of a batch may go on in the next one.
+        last = named["user_id"] == named["user_id"][-1] if len(named) else pl.Series([], dtype=pl.Boolean)
+        sums += _lists_of(named.filter(~last))
+        open_list = named.filter(last)
+    return _quotient(sums + _lists_of(open_list))
+
+
+def _lists_of(named: pl.DataFrame) -> tuple[int, int]:
+    return len(named), named["user_id"].n_unique() if len(named) else 0
 
 
 def _sum_and_count(values: Floats) -> Floats:

@@ -3,12 +3,15 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from retrieval.data.catalog import SortedIds
 from retrieval.evaluation.tables import as_ids, require_columns
+from retrieval.evaluation.vocabulary import require_same_type
 
 Codes = npt.NDArray[np.int16]
 _OTHER = "others"
@@ -30,11 +33,14 @@ class UserLabels:
     users: pl.Series
     dimensions: tuple[Dimension, ...]
 
+    @cached_property
+    def _sorted(self) -> SortedIds:
+        return SortedIds(self.users)
+
     def codes_of(self, users: pl.Series) -> list[Codes]:
-        """Of other users the codes in every dimension; -1 for one who is not known."""
-        known = pl.DataFrame([self.users.alias("id")]).with_row_index("row")
-        rows = pl.DataFrame([users.alias("id")]).join(known, on="id", how="left", maintain_order="left")["row"].cast(pl.Int64).fill_null(-1)
-        places = rows.to_numpy()
+        """Of other users the codes in every dimension; -1 for one who is not known. Raises DataContractError for ids of another type."""
+        require_same_type(self.users, users, "users")
+        places = self._sorted.rows_of(users)
         return [np.where(places >= 0, each.codes[places] if len(each.codes) else np.int16(-1), np.int16(-1)) for each in self.dimensions]
 
 

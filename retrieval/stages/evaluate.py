@@ -158,5 +158,7 @@ def _pools(frame: pl.DataFrame, catalog: Catalog) -> tuple[pl.Series, Pools]:
 
 def _write_health(measured: Measured, catalog: Catalog, truth: GroundTruth, staged: StagedArtifact) -> None:
     files = [measured.candidates.files(kind) for kind in ("interests-", "users-", "part-")]
-    health = interest_health(files[0], files[1], files[2], load_vectors(measured.vectors), catalog.item_ids, truth)
+    dataset = Dataset.open(measured.dataset)
+    users = dataset.users["user_id"].gather(dataset.split.users("test"))
+    health = interest_health(files[0], files[1], files[2], load_vectors(measured.vectors), catalog.item_ids, truth, users)
     write_json(staged.path("health.json"), {"figures": health.model_dump(), "sentences": health.sentences()})

@@ -34,7 +34,7 @@ def with_test_users(
 
 def histories_of(dataset: Dataset, users: pl.Series) -> Seen:
     """What test users had before the cut."""
-    rows = rows_of(dataset.users["user_id"], users)
+    rows = dataset.user_ids.rows_of(users)
     visible = dataset.split.test_start[rows]
     positions, _ = ranges(dataset.sequences.offsets[:-1][rows], visible)
     return Seen(np.concatenate([[0], np.cumsum(visible)]), np.asarray(dataset.sequences.items[positions]))

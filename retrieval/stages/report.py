@@ -159,7 +159,7 @@ def _health(health: InterestHealth) -> tuple[HealthFigure, ...]:
         HealthFigure(
             label="Dead interests",
             value=health.dead_interests if several else None,
-            meaning="Share of the interests that win less than 1 % of the targets.",
+            meaning="Share of the interests that win less than 1 % of the targets of the users who have them.",
             good="0",
             at_most=0.0,
         ),

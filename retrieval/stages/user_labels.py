@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.core.artifacts import Artifact
-from retrieval.data.catalog import rows_of
+from retrieval.data.catalog import SortedIds
 from retrieval.data.dataset import Dataset
 from retrieval.data.splits import ranges
 from retrieval.evaluation.labels import Dimension, UserLabels, banded, user_labels
@@ -60,9 +60,9 @@ def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 def _interests(ids: pl.Series, candidates: Artifact) -> Iterator[Dimension]:
     """How many interests each user has; nothing where all have as many."""
-    numbers = np.zeros(len(ids), np.int64)
+    numbers, known = np.zeros(len(ids), np.int64), SortedIds(ids)
     for frame in batches(candidates.files("users-"), ("user_id", "interests")):
-        rows = rows_of(ids, frame["user_id"])
+        rows = known.rows_of(frame["user_id"])
         numbers[rows[rows >= 0]] = frame["interests"].to_numpy()[rows >= 0]
     values = np.unique(numbers)
     yield Dimension("number of interests", tuple(map(str, values)), np.searchsorted(values, numbers).astype(np.int16))

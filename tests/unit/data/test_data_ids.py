@@ -2,6 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from retrieval.data.catalog import SortedIds, rows_of
 from retrieval.data.ids import IdEncoder, IntegerEncoder, TextEncoder, id_column
 
 BIG = 2**63 - 1
@@ -56,3 +57,16 @@ def test_text_is_an_integer_only_as_a_program_writes_it() -> None:
     assert found.filter(~pl.col("wrong"))["value"].to_list() == [7, -3, None]
     assert found["wrong"].to_list() == [False, True, False, True, True, False]
     assert found["far"].to_list()[-1] is True
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_sorted_ids_find_what_a_join_finds(text: bool) -> None:
+    rng = np.random.default_rng(4)
+    known = pl.Series("id", rng.permutation(10_000)[:3_000])
+    wanted = pl.Series("id", [*rng.integers(0, 10_000, 500), None, BIG, -BIG])
+    if text:
+        known, wanted = (pl.Series([None if one is None else f"ü{one}" for one in ids], dtype=pl.String) for ids in (known, wanted))
+    found = SortedIds(known).rows_of(wanted)
+    assert np.array_equal(found, rows_of(known, wanted))
+    assert 50 < (found >= 0).sum() < 450
+    assert SortedIds(known[:0]).rows_of(wanted).tolist() == [-1] * len(wanted)

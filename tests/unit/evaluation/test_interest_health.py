@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from retrieval.core.errors import DataContractError
+from retrieval.evaluation import health as health_of
 from retrieval.evaluation.health import InterestHealth, interest_health
 from retrieval.evaluation.truth import ground_truth
 
@@ -24,10 +25,10 @@ def write(folder, vectors, valid, ids, *, entropy=0.5, overlap=0.25, name="00000
     pl.DataFrame(lists).write_parquet(folder / f"part-{name}.parquet")
 
 
-def health(folder, item_vectors, truth, item_ids=None):
+def health(folder, item_vectors, truth, item_ids=None, users=None):
     files = [sorted(folder.glob(f"{kind}-*.parquet")) for kind in ("interests", "users", "part")]
     ids = pl.Series("item_id", range(len(item_vectors))) if item_ids is None else item_ids
-    return interest_health(*files, item_vectors.astype(np.float32), ids, truth)
+    return interest_health(*files, item_vectors.astype(np.float32), ids, truth, users)
 
 
 def one_user(folder, *vectors):
@@ -62,7 +63,7 @@ def test_equal_interests_are_named(tmp_path):
     assert found.dead_interests == pytest.approx(1 / 3)
     assert found.sentences()[:2] == [
         "Interests 0 and 2 are nearly the same for most users (cosine 1.00).",
-        "Interest 0 is dead: it wins 0.0% of the targets.",
+        "Interest 0 is dead: it wins 0.0% of its users' targets.",
     ]
 
 
@@ -83,6 +84,37 @@ def test_lists_fed_by_one_of_two_interests_are_named(tmp_path):
     assert found.sentences() == ["Lists draw on 1.0 of 2.0 interests."]
 
 
+def test_an_interest_of_few_users_is_not_dead(tmp_path):
+    # One of 300 users has a second interest, and it wins all there is for it to win.
+    vectors, valid = np.zeros((300, 3, 2)), np.zeros((300, 3), bool)
+    vectors[:, 0], valid[:, 0] = [1.0, 0.0], True
+    vectors[0, 1], valid[0, 1] = [2.0, 0.0], True
+    vectors[1, 2], valid[1, 2] = [0.0, 1.0], True
+    write(tmp_path, vectors, valid, pl.Series("user_id", range(300)))
+    found = health(tmp_path, np.eye(2), truth_of([u for u in range(300) if u != 1], [0] * 299))
+    assert found.positive_shares == [pytest.approx(298 / 299), 1.0, None]
+    assert found.dead_interests == 0.0
+
+
+def test_only_users_who_count_are_measured(tmp_path):
+    vectors, valid = np.zeros((4, 2, 2)), np.array([[True, False], [True, True], [True, False], [True, True]])
+    vectors[:, 0], vectors[:, 1] = [1.0, 0.0], [1.0, 0.0]
+    write(tmp_path, vectors, valid, pl.Series("user_id", [1, 2, 3, 4]))
+    found = health(tmp_path, np.eye(2), truth_of([1, 3, 2], [0, 0, 0]), users=pl.Series([3, 1]))
+    assert (found.users, found.mean_valid_interests, found.pairwise_cosine) == (2, 1.0, None)
+    assert (found.positive_shares, found.overlap, found.contributing) == ([1.0], None, 1.0)
+
+
+def test_a_list_may_go_over_the_end_of_a_batch(tmp_path, monkeypatch):
+    read = health_of.batches
+    monkeypatch.setattr(health_of, "batches", lambda paths, columns: read(paths, columns, rows=2))
+    rng = np.random.default_rng(2)
+    valid = rng.random((50, 4)) < 0.7
+    valid[:, 0] = True
+    write(tmp_path, rng.normal(size=(50, 4, 3)), valid, pl.Series("user_id", range(50)))
+    assert health(tmp_path, np.eye(3), truth_of([7], [0])).contributing == pytest.approx(valid.sum() / 50)
+
+
 def naive(vectors, valid, item_vectors, targets):
     cosines, ranks, wins = [], [], np.zeros(valid.shape[1])
     for u in range(len(valid)):
@@ -95,7 +127,8 @@ def naive(vectors, valid, item_vectors, targets):
         for item in targets[u]:
             scores = [vectors[u, k] @ item_vectors[item] if valid[u, k] else -np.inf for k in range(valid.shape[1])]
             wins[int(np.argmax(scores))] += 1
-    return np.mean(cosines), np.mean(ranks), wins / wins.sum()
+    asked = valid.T @ [len(of_user) for of_user in targets]
+    return np.mean(cosines), np.mean(ranks), wins / asked
 
 
 @pytest.mark.parametrize("text", [False, True])
