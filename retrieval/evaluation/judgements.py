@@ -16,7 +16,17 @@ from retrieval.core.errors import DataContractError
 from retrieval.evaluation import list_kernels
 from retrieval.evaluation.merged import merged_lists
 from retrieval.evaluation.settings import EvaluationSettings
-from retrieval.evaluation.tables import Between, as_ids, batches, empty_table, parquet_files, read_table, require_columns
+from retrieval.evaluation.tables import (
+    Between,
+    as_ids,
+    batches,
+    empty_table,
+    parquet_files,
+    read_table,
+    require_columns,
+    require_ranks,
+    require_scores,
+)
 from retrieval.evaluation.truth import GroundTruth, truth_blocks
 from retrieval.evaluation.vocabulary import Vocabulary, require_same_type
 from retrieval.index.threads import over_chunks
@@ -115,12 +125,8 @@ def _with_ranks(frame: pl.DataFrame, where: object, settings: EvaluationSettings
 
 def _by_score(frame: pl.DataFrame, where: object) -> pl.DataFrame:
     require_columns(frame.columns, ("user_id", "item_id", "score"), where)
-    if not frame["score"].dtype.is_numeric():
-        raise DataContractError(f"column 'score' is {frame['score'].dtype}", where=where, expected="numbers")
-    score = pl.col("score").cast(pl.Float64)
-    if frame.select((score.is_null() | score.is_nan()).any()).item():
-        raise DataContractError("column 'score' has null or NaN", where=where)
-    ordered = frame.sort("user_id", -score, "item_id")
+    require_scores(frame["score"], where)
+    ordered = frame.sort("user_id", -pl.col("score").cast(pl.Float64), "item_id")
     return ordered.with_columns(rank=pl.int_range(1, pl.len() + 1).over("user_id"))
 
 
@@ -172,14 +178,8 @@ class _Lists:
         return known["user"].cast(pl.Int64).fill_null(-1).to_numpy(), runs.struct.field("len").cast(pl.Int64).to_numpy()
 
     def _ranks(self, ranks: pl.Series, where: object) -> Numbers:
-        if not ranks.dtype.is_integer() or ranks.null_count():
-            raise DataContractError(
-                f"column 'rank' is {ranks.dtype} with {ranks.null_count()} nulls", where=where, expected="whole numbers"
-            )
+        require_ranks(ranks, where)
         found = _numbers(ranks)
-        least = int(found.min())
-        if least < 1:
-            raise DataContractError(f"column 'rank' has {least}", where=where, expected="ranks from 1")
         self.longest = max(self.longest, int(found.max()))
         return found
 

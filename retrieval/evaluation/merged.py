@@ -8,7 +8,7 @@ import polars as pl
 
 from retrieval.core.errors import DataContractError
 from retrieval.evaluation.settings import EvaluationSettings
-from retrieval.evaluation.tables import require_columns
+from retrieval.evaluation.tables import require_columns, require_ranks, require_scores
 
 
 def merged_lists(frame: pl.DataFrame, where: object, settings: EvaluationSettings) -> pl.DataFrame:
@@ -16,13 +16,17 @@ def merged_lists(frame: pl.DataFrame, where: object, settings: EvaluationSetting
 
     frame: user_id, item_id, interest and score, rank (from 1 in each interest's list), or both. An item's score is its
     largest, and the interest that of the largest; without scores lists take turns: all first items, then all second
-    ones. Ties by item id. `best`: the smallest rank in the list of one interest.
+    ones. Ties by interest, then by item id. `best`: the smallest rank in the list of one interest.
 
     Raises:
-        DataContractError: there is no such column, or an interest has an item twice.
+        DataContractError: there is no such column, scores or ranks are none, or an interest has an item twice.
     """
     require_columns(frame.columns, ("user_id", "item_id", "interest"), where)
     require_columns(frame.columns, ("score",) if "rank" not in frame.columns else ("rank",), where)
+    if "score" in frame.columns:
+        require_scores(frame["score"], where)
+    if "rank" in frame.columns:
+        require_ranks(frame["rank"], where)
     if frame.select(pl.struct("user_id", "interest", "item_id").is_duplicated().any()).item():
         raise DataContractError("an interest has an item twice", where=where, expected="every item once")
     score = -pl.col("score").cast(pl.Float64) if "score" in frame.columns else pl.col("rank").cast(pl.Float64)

@@ -164,6 +164,22 @@ def as_ids(column: pl.Series, where: object) -> pl.Series:
         raise DataContractError(f"column '{column.name}' has ids beyond 63 bits", where=where, remedy="store them as text") from None
 
 
+def require_scores(column: pl.Series, where: object) -> None:
+    """Raise DataContractError for scores that are no numbers, null or NaN, which would sort to either end."""
+    if not column.dtype.is_numeric():
+        raise DataContractError(f"column 'score' is {column.dtype}", where=where, expected="numbers")
+    if column.null_count() or (column.dtype.is_float() and column.is_nan().any()):
+        raise DataContractError("column 'score' has null or NaN", where=where)
+
+
+def require_ranks(column: pl.Series, where: object) -> None:
+    """Raise DataContractError for ranks that are no whole numbers from 1."""
+    if not column.dtype.is_integer() or column.null_count():
+        raise DataContractError(f"column 'rank' is {column.dtype} with {column.null_count()} nulls", where=where, expected="whole numbers")
+    if len(column) and (least := int(column.min())) < 1:  # type: ignore[arg-type]
+        raise DataContractError(f"column 'rank' has {least}", where=where, expected="ranks from 1")
+
+
 class FrameWriter:
     """Writes tables of one schema one after the other to a parquet file, which only then is whole; for use with `with`."""
 

@@ -46,6 +46,11 @@ def test_without_saying_so_two_lists_are_refused():
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
+        (SCORED.with_columns(score=pl.Series([0.9, None, 0.1, 0.8, 0.5, 0.4])), "'score' has null or NaN"),
+        (SCORED.with_columns(score=pl.Series([0.9, float("nan"), 0.1, 0.8, 0.5, 0.4])), "'score' has null or NaN"),
+        (SCORED.with_columns(score=pl.lit("high")), "'score' is String; expected numbers"),
+        (RANKED.with_columns(rank=pl.Series([1, None, 3, 1, 2, 3])), "'rank' is Int64 with 1 nulls"),
+        (RANKED.with_columns(rank=pl.lit(0)), "expected ranks from 1"),
         (RANKED.drop("interest"), "no column 'interest'"),
         (RANKED.drop("rank"), "no column 'rank'|no column 'score'"),
         (pl.concat([RANKED, RANKED[:1]]), "an interest has an item twice"),
