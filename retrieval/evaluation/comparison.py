@@ -92,12 +92,37 @@ def compare(first: Measurements, second: Measurements) -> Comparison:
     )
 
 
+def corrected(comparisons: Sequence[Comparison], primary: str) -> list[Comparison]:
+    """Several systems beside one are several tests: p values are corrected over all of them, the deciding metric's by itself (Holm)."""
+    if len(comparisons) == 1:
+        return list(comparisons)
+    tests = {(place, name): found.p for place, one in enumerate(comparisons) for name, found in one.differences.items()}
+    adjusted: dict[tuple[int, str], float | None] = {}
+    for deciding in (True, False):
+        family = {f"{place} {name}": p for (place, name), p in tests.items() if (name == primary) is deciding}
+        corrected = holm(family, "")
+        adjusted |= {key: corrected[f"{key[0]} {key[1]}"] for key in tests if (key[1] == primary) is deciding}
+    return [
+        one.model_copy(
+            update={
+                "differences": {
+                    name: found.model_copy(update={"adjusted": adjusted[place, name]}) for name, found in one.differences.items()
+                }
+            }
+        )
+        for place, one in enumerate(comparisons)
+    ]
+
+
 def compare_slices(first: Measurements, second: Measurements) -> list[SliceComparison]:
     """The comparison in every slice of the first system's users, by the slices' metrics, and of its targets, by their recall.
 
-    p values are corrected over all slices of a dimension together. Errors as in `compare`.
+    Nothing where users have no slices, as in the mean over runs. p values are corrected over all slices of a dimension together. Errors
+    as in `compare`.
     """
     settings, slices = first.summary.settings, first.summary.slices
+    if first.slices.is_empty() or second.slices.is_empty():
+        return []
     both = common_users(first.per_user, second.per_user)
     parts = common_users(first.slices, second.slices).join(both.select("user_id"), on="user_id", how="right", maintain_order="right")
     found: list[tuple[str, str, list[str], Values]] = []

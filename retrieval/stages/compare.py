@@ -11,9 +11,8 @@ import polars as pl
 from retrieval.core.artifacts import replace_text
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import freed_of_secrets
-from retrieval.evaluation.certainty import holm
-from retrieval.evaluation.comparison import Comparison, Difference, SliceComparison, compare, compare_slices
-from retrieval.evaluation.measurements import Measurements, common_users
+from retrieval.evaluation.comparison import Comparison, Difference, SliceComparison, compare, compare_slices, corrected
+from retrieval.evaluation.measurements import Measurements, MeasurementSummary, common_users
 from retrieval.report.compare_page import compare_page
 from retrieval.report.compared import CompareContent, ComparedSystem, MovedUser, Pair, SettingDifference, SliceRow
 from retrieval.report.page import render_html
@@ -27,14 +26,20 @@ _TERMINAL = ("metrics", "settings", "slices", "users")
 
 @dataclass(frozen=True)
 class _Side:
-    """A run with its measurements in memory."""
+    """A run and the summary of its measurements, by the settings of the first run; the values of users are read when they are asked
+    for, so that those of two runs are in memory and never those of all.
+    """
 
     run: Run
-    measured: Measurements
+    summary: MeasurementSummary
 
     @property
     def name(self) -> str:
         return self.run.name
+
+    @property
+    def measured(self) -> Measurements:
+        return replace(self.run.measurements, summary=self.summary)
 
 
 def compare_runs(handles: Sequence[str], workspace: Path, users: int = 5, top: int = 10) -> CompareContent:
@@ -45,14 +50,14 @@ def compare_runs(handles: Sequence[str], workspace: Path, users: int = 5, top: i
         DataContractError: they have no metric in common. IntegrityError: an artifact is gone or damaged.
     """
     sides = _sides(open_runs(handles, workspace))
-    settings = sides[0].measured.summary.settings
-    comparisons = _corrected([compare(other.measured, sides[0].measured) for other in sides[1:]], settings.primary)
+    settings = sides[0].summary.settings
+    comparisons = corrected([compare(other.measured, sides[0].measured) for other in sides[1:]], settings.primary)
     content = CompareContent(
         title=" and ".join(side.name for side in sides) if len(sides) == 2 else ", ".join(side.name for side in sides),
         created=moment_now(),
         primary=settings.primary,
         confidence=settings.confidence,
-        users=len(sides[0].measured.per_user),
+        users=sides[0].summary.counts["users"],
         systems=tuple(_system(side) for side in sides),
         pairs=tuple(_pair(sides[0], other, found, users, top) for other, found in zip(sides[1:], comparisons, strict=True)),
         settings=tuple(_settings([side.run for side in sides])),
@@ -62,15 +67,14 @@ def compare_runs(handles: Sequence[str], workspace: Path, users: int = 5, top: i
 
 
 def _sides(runs: Sequence[Run]) -> list[_Side]:
-    """Runs with their measurements, all to be compared by the settings of the first."""
-    measured = [run.measurements for run in runs]
-    settings = measured[0].summary.settings
-    for run, found in zip(runs, measured, strict=True):
-        if settings.primary not in found.per_user.columns:
+    """Runs with the summaries of their measurements, all to be compared by the settings of the first."""
+    summaries = [run.summary for run in runs]
+    settings = summaries[0].settings
+    for run, found in zip(runs, summaries, strict=True):
+        if settings.primary not in found.metrics:
             what, remedy = f"'{run.name}' was not measured at {settings.primary}", "give both recipes the same evaluate.cutoffs"
             raise UsageError(what, where="compare", expected=f"the deciding figure of '{runs[0].name}'", remedy=remedy)
-    alike = [replace(found, summary=found.summary.model_copy(update={"settings": settings})) for found in measured]
-    return [_Side(run, found) for run, found in zip(runs, alike, strict=True)]
+    return [_Side(run, found.model_copy(update={"settings": settings})) for run, found in zip(runs, summaries, strict=True)]
 
 
 def comparison_text(content: CompareContent) -> str:
@@ -85,30 +89,8 @@ def write_comparison(content: CompareContent, path: Path) -> None:
 
 
 def _system(side: _Side) -> ComparedSystem:
-    summary, artifact = side.measured.summary, side.run.artifact
+    summary, artifact = side.summary, side.run.artifact
     return ComparedSystem(name=side.name, artifact=f"{artifact.kind}/{artifact.id}", metrics=summary.metrics, overall=summary.overall)
-
-
-def _corrected(comparisons: list[Comparison], primary: str) -> list[Comparison]:
-    """Several runs beside the first are several tests: p values are corrected over all of them, the deciding metric's by itself."""
-    if len(comparisons) == 1:
-        return comparisons
-    tests = {(place, name): found.p for place, one in enumerate(comparisons) for name, found in one.differences.items()}
-    adjusted: dict[tuple[int, str], float | None] = {}
-    for deciding in (True, False):
-        family = {f"{place} {name}": p for (place, name), p in tests.items() if (name == primary) is deciding}
-        corrected = holm(family, "")
-        adjusted |= {key: corrected[f"{key[0]} {key[1]}"] for key in tests if (key[1] == primary) is deciding}
-    return [
-        one.model_copy(
-            update={
-                "differences": {
-                    name: found.model_copy(update={"adjusted": adjusted[place, name]}) for name, found in one.differences.items()
-                }
-            }
-        )
-        for place, one in enumerate(comparisons)
-    ]
 
 
 def _settings(runs: Sequence[Run]) -> Iterator[SettingDifference]:
@@ -132,7 +114,7 @@ def _slices(sides: Sequence[_Side]) -> Iterator[SliceRow]:
     }
     for (dimension, value), found in pairs[0, 1].items():
         each = {pair: of.get((dimension, value)) for pair, of in pairs.items()}
-        metric = _deciding(found, sides[0].measured.summary.settings.primary)
+        metric = _deciding(found, sides[0].summary.settings.primary)
         means = {side.name: interval for side in sides if (interval := _slice_mean(side, dimension, value, metric)) is not None}
         first = {sides[other].name: one.differences[metric] for (against, other), one in each.items() if against == 0 and one is not None}
         row = SliceRow(dimension=dimension, value=value, users=found.users, few=found.few, metric=metric, means=means, differences=first)
@@ -144,12 +126,12 @@ def _deciding(found: SliceComparison, primary: str) -> str:
 
 
 def _slice_mean(side: _Side, dimension: str, value: str, metric: str) -> Any:
-    return next((one.metrics.get(metric) for one in side.measured.summary.slices if (one.dimension, one.value) == (dimension, value)), None)
+    return next((one.metrics.get(metric) for one in side.summary.slices if (one.dimension, one.value) == (dimension, value)), None)
 
 
 def _winner(sides: Sequence[_Side], found: Mapping[tuple[int, int], SliceComparison | None], metric: str) -> str | None:
     """The run that is surely better than each of the others."""
-    confidence = sides[0].measured.summary.settings.confidence
+    confidence = sides[0].summary.settings.confidence
     beaten: dict[int, int] = {}
     for (one, other), comparison in found.items():
         difference = None if comparison is None else comparison.differences.get(metric)
@@ -166,14 +148,14 @@ def _sign(difference: Difference, confidence: float) -> int:
 
 
 def _pair(first: _Side, other: _Side, comparison: Comparison, users: int, top: int) -> Pair:
-    primary = first.measured.summary.settings.primary
+    primary = first.summary.settings.primary
     values = common_users(first.measured.per_user.select("user_id", primary), other.measured.per_user.select("user_id", primary))
     changes = values.drop_nulls().with_columns(change=pl.col(f"{primary}_second") - pl.col(primary)).sort("change", "user_id")
     moved = [MovedUser(user=user, first=one, other=two) for user, one, two, _ in changes.tail(users)[::-1].rows() if two > one]
     lost = [MovedUser(user=user, first=one, other=two) for user, one, two, _ in changes.head(users).rows() if two < one]
     gained_count, lost_count = int((changes["change"] > 0).sum()), int((changes["change"] < 0).sum())
-    sample = sampled(values["user_id"], first.measured.summary.settings.seed)
-    n = first.measured.summary.settings.primary_cutoff
+    sample = sampled(values["user_id"], first.summary.settings.seed)
+    n = first.summary.settings.primary_cutoff
     return Pair(
         name=other.name,
         comparison=comparison,

@@ -7,7 +7,7 @@ from typing import Any
 
 from retrieval.core.artifacts import MANIFEST, Artifact, Workspace, open_artifact
 from retrieval.core.errors import IntegrityError, UsageError
-from retrieval.evaluation.measurements import Measurements
+from retrieval.evaluation.measurements import SUMMARY, Measurements, MeasurementSummary, read_summary
 
 _EXPECTED = "a recipe, or a directory or id of a report or of measurements"
 _KINDS = ("report", "measurements")
@@ -33,6 +33,11 @@ class Run:
     def measurements(self) -> Measurements:
         """The values of every user, read."""
         return Measurements.read(self.artifact.file)
+
+    @property
+    def summary(self) -> MeasurementSummary:
+        """Everything but the values of users."""
+        return read_summary(self.artifact.file(SUMMARY))
 
     @property
     def truth(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_durably, write_json
 from retrieval.core.settings import freed_of_secrets
 from retrieval.evaluation.certainty import detectable_sentence
-from retrieval.evaluation.comparison import Comparison, compare
+from retrieval.evaluation.comparison import Comparison, compare, corrected
 from retrieval.evaluation.health import InterestHealth
 from retrieval.evaluation.measurements import Measurements
 from retrieval.index.choice.front import Point
@@ -82,10 +82,14 @@ def moment_now() -> str:
 
 def _results(pipeline: "Pipeline", measurements: Artifact, baselines: Mapping[str, Artifact]) -> Results:
     main = _measured(measurements)
-    others = {_label(pipeline, name): _measured(artifact) for name, artifact in baselines.items()}
-    systems = [_system(pipeline.recipe.name, "main", main), *(_system(name, "baseline", found) for name, found in others.items())]
+    systems, found = [_system(pipeline.recipe.name, "main", main)], list[Comparison]()
+    for name, artifact in baselines.items():
+        # One baseline's values of users are in memory at a time.
+        other = _measured(artifact)
+        systems.append(_system(_label(pipeline, name), "baseline", other))
+        found.append(compare(main, other))
     evaluation = pipeline.recipe.evaluate
-    comparisons = {name: compare(main, found) for name, found in others.items()}
+    comparisons = dict(zip((_label(pipeline, name) for name in baselines), corrected(found, evaluation.primary), strict=True))
     return Results(
         primary=evaluation.primary,
         cutoffs=evaluation.cutoffs,

@@ -7,7 +7,7 @@ from scipy import stats
 
 from retrieval.evaluation.beyond import Exposure
 from retrieval.evaluation.certainty import detectable, detectable_sentence, holm, p_values
-from retrieval.evaluation.comparison import compare
+from retrieval.evaluation.comparison import compare, corrected
 from retrieval.evaluation.judgements import JudgedLists
 from retrieval.evaluation.measurements import Measurements, summarise
 from retrieval.evaluation.settings import EvaluationSettings
@@ -87,3 +87,13 @@ def test_intervals_of_coverage_and_gini_hold_what_as_many_other_users_give():
         truth = np.mean(figures, axis=0)[column]
         held = np.mean([each[name].low <= truth <= each[name].high for each in found])
         assert held >= 0.9, (name, held)
+
+
+def test_several_systems_beside_one_are_corrected_together():
+    rng = np.random.default_rng(6)
+    one, *others = (measured(recall_at_5=rng.random(60), hr_at_5=rng.random(60)) for _ in range(4))
+    found = [compare(one, other) for other in others]
+    together = corrected(found, "recall@5")
+    values = sorted(each.differences["recall@5"].p for each in found)
+    assert min(each.differences["recall@5"].adjusted for each in together) == pytest.approx(min(1.0, 3 * values[0]))
+    assert corrected(found[:1], "recall@5") == found[:1]

@@ -8,8 +8,8 @@ from retrieval.report.content import FrontierPoint, HealthFigure, ReportContent,
 from retrieval.report.verdict import comparison, cost_of_variety, interest_state, quality, verdict
 
 
-def _against(low: float, high: float) -> Comparison:
-    return Comparison(users=10, differences={"recall@50": Difference(mean=(low + high) / 2, low=low, high=high)})
+def _against(low: float, high: float, adjusted: float | None = None) -> Comparison:
+    return Comparison(users=10, differences={"recall@50": Difference(mean=(low + high) / 2, low=low, high=high, adjusted=adjusted)})
 
 
 def _results(**comparisons: Comparison) -> Results:
@@ -50,6 +50,11 @@ def test_no_difference_is_neither_win_nor_loss(low: float, high: float) -> None:
     assert "cannot be told apart from k1" in sentence
     assert "better" not in sentence
     assert "worse" not in sentence
+
+
+@pytest.mark.parametrize(("adjusted", "words"), [(0.04, "is better than k1"), (0.06, "cannot be told apart from k1")])
+def test_the_corrected_value_decides_beside_the_interval(adjusted: float, words: str) -> None:
+    assert words in comparison(_results(k1=_against(0.01, 0.02, adjusted)))
 
 
 def test_several_baselines_are_grouped() -> None:

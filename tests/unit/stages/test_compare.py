@@ -231,3 +231,14 @@ def test_text_and_page_say_the_same_and_titles_stay_titles(content: CompareConte
 
 def test_nested_settings_have_dotted_names() -> None:
     assert dict(flat_settings({"a": {"b": 1, "lambda_": {"c": 2}}, "d": {}})) == {"a.b": 1, "a.lambda.c": 2, "d": {}}
+
+
+def test_a_report_corrects_for_its_number_of_baselines(folder: Path, finished: FinishedRun) -> None:
+    values = {"cutoffs": [5, 10], "primary": "recall@5", "baselines": ["popular", "item-knn"], "resamples": 200, "frontier_lambdas": []}
+    several = run_of(folder, "several", evaluate=values)
+    one, two = (json.loads(each.report.file("report.json").read_text())["results"]["comparisons"] for each in (finished, several))
+    assert one["popular"]["differences"]["recall@5"]["adjusted"] == one["popular"]["differences"]["recall@5"]["p"]
+    found = sorted((each["differences"]["recall@5"] for each in two.values()), key=lambda difference: difference["p"])
+    assert len(found) == 2
+    assert found[0]["adjusted"] == pytest.approx(min(1.0, 2 * found[0]["p"]))
+    assert found[1]["adjusted"] == pytest.approx(max(found[0]["adjusted"], found[1]["p"]))
