@@ -50,11 +50,13 @@ def evaluate(
 class Evaluation:
     """Measures block by block and gives the values of users away, so that memory does not grow with their number.
 
-    knowledge: of items and histories. labels: of users, that slice them.
+    knowledge: of items and histories. labels: of users, that slice them. Raises UsageError where the metric that decides needs to
+    know more of the items.
     """
 
     def __init__(self, settings: EvaluationSettings, knowledge: Knowledge, labels: UserLabels | None = None, threads: int = 0) -> None:
         self.settings, self.metrics = settings, Metrics(settings, knowledge, threads)
+        self.metrics.require_primary()
         self.facts, self.slicer = knowledge.facts, Slicer(settings, knowledge.facts, labels)
         width = len(self.metrics.columns) + len(self.slicer.columns)
         self._bootstrap = Bootstrap(width, settings.resamples, settings.seed, threads)

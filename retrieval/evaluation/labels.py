@@ -1,8 +1,8 @@
 """What tells users apart: any table of fields, or numbers in bands, as codes of a few values a dimension."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,14 @@ from retrieval.evaluation.tables import as_ids, require_columns
 from retrieval.evaluation.vocabulary import require_same_type
 
 Codes = npt.NDArray[np.int16]
-_OTHER = "others"
+
+
+def others(names: Collection[str]) -> str:
+    """What all values beyond the largest are called, where no value has that name itself."""
+    name = "others"
+    while name in names:
+        name = f"all {name}"
+    return name
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,20 @@ def user_labels(table: pl.DataFrame, values: int, where: object = "users") -> Us
     """
     require_columns(table.columns, ("user_id",), where)
     kept = table.unique("user_id", keep="first", maintain_order=True)
-    dimensions = (_dimension(kept[name], values) for name, kind in kept.schema.items() if name != "user_id" and _divides(kind))
+    dimensions = distinct(_dimension(kept[name], values) for name, kind in kept.schema.items() if name != "user_id" and _divides(kind))
     return UserLabels(as_ids(kept["user_id"], where), tuple(each for each in dimensions if len(each.values) > 1))
+
+
+def distinct(dimensions: Iterable[Dimension]) -> list[Dimension]:
+    """The dimensions, each under a name of its own: a field that is called as one before it is told by a number."""
+    found: dict[str, Dimension] = {}
+    for each in dimensions:
+        name, number = each.name, 1
+        while name in found:
+            number += 1
+            name = f"{each.name} ({number})"
+        found[name] = replace(each, name=name)
+    return list(found.values())
 
 
 def _divides(kind: pl.DataType) -> bool:
@@ -72,7 +91,7 @@ def _dimension(column: pl.Series, values: int) -> Dimension:
     texts = column.cast(pl.String)
     counts = texts.drop_nulls().value_counts(sort=True).sort(["count", texts.name], descending=[True, False])
     names = counts[texts.name].to_list()
-    shown = names if len(names) <= values else [*names[: values - 1], _OTHER]
+    shown = names if len(names) <= values else [*names[: values - 1], others(names)]
     codes = texts.replace_strict(shown, range(len(shown)), default=len(shown) - 1, return_dtype=pl.Int16)
     return Dimension(name, tuple(shown), codes.set(texts.is_null(), -1).to_numpy())
 

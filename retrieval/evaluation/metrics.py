@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.core.errors import UsageError
 from retrieval.evaluation import kernels
 from retrieval.evaluation.facts import Histories, ItemFacts
 from retrieval.evaluation.judgements import JudgedLists
@@ -44,6 +45,11 @@ from retrieval.index.threads import over_chunks
 Values = npt.NDArray[np.float64]
 Families = dict[tuple[str, ...], Callable[[JudgedLists, Values], None]]
 _SMOOTHING: Final = 0.01
+_NEEDED: Final = {
+    (*LABEL_METRICS, *VARIETY_METRICS): "items with categories",
+    POPULARITY_METRICS: "items with events",
+    DISTANCE_METRICS: "items with vectors, which a recipe's run has",
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,15 @@ class Metrics:
     def columns(self) -> list[str]:
         """Names of the columns of `values`, such as "recall@50"."""
         return [f"{name}@{n}" for names in self.families for name in names for n in self.settings.ascending]
+
+    def require_primary(self) -> None:
+        """Raise UsageError where what is known does not suffice to measure the metric that decides."""
+        primary = self.settings.primary
+        if primary not in self.columns:
+            missing = next(what for names, what in _NEEDED.items() if primary.partition("@")[0] in names)
+            raise UsageError(
+                f"{primary} cannot be measured", where="primary", expected=missing, remedy="give them, or choose another primary"
+            )
 
     def values(self, judged: JudgedLists) -> Values:
         """float64[U, columns], NaN where a user has no value."""

@@ -12,7 +12,7 @@ from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
 from retrieval.evaluation.facts import GROUPS, ItemFacts
 from retrieval.evaluation.judgements import JudgedLists
-from retrieval.evaluation.labels import UserLabels
+from retrieval.evaluation.labels import UserLabels, others
 from retrieval.evaluation.settings import EvaluationSettings
 
 Values = npt.NDArray[np.float64]
@@ -147,7 +147,7 @@ def _categories(facts: ItemFacts, most: int) -> TargetDimension:
     names = [labels.names[code] for code in shown]
     place = np.full(len(order) + 1, len(shown), np.int16)
     place[shown], place[-1] = np.arange(len(shown)), -1
-    values = tuple(names) if len(shown) == len(order) else (*names, "others")
+    values = tuple(names) if len(shown) == len(order) else (*names, others(labels.names))
     return TargetDimension("target category", values, place[labels.primary])
 
 

@@ -10,7 +10,7 @@ from retrieval.core.artifacts import Artifact
 from retrieval.data.catalog import SortedIds
 from retrieval.data.dataset import Dataset
 from retrieval.data.splits import ranges
-from retrieval.evaluation.labels import Dimension, UserLabels, banded, user_labels
+from retrieval.evaluation.labels import Dimension, UserLabels, banded, distinct, user_labels
 from retrieval.evaluation.settings import SliceSettings
 from retrieval.evaluation.tables import batches
 
@@ -29,7 +29,7 @@ def label_test_users(dataset: Dataset, candidates: Artifact, settings: SliceSett
     ids = dataset.users["user_id"].gather(rows)
     fields = dataset.users.select("user_id", pl.col(r"^field_.*$"))[rows]
     found += [*_interests(ids, candidates), *user_labels(fields, settings.values).dimensions]
-    return UserLabels(ids, tuple(each for each in found if len(np.unique(each.codes)) > 1))
+    return UserLabels(ids, tuple(each for each in distinct(found) if len(np.unique(each.codes)) > 1))
 
 
 def _age(visible: NDArray[np.int64], settings: SliceSettings) -> Dimension:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from retrieval.core.errors import DataContractError
+from retrieval.core.errors import DataContractError, UsageError
 from retrieval.evaluation.evaluator import evaluate
 from retrieval.evaluation.settings import EvaluationSettings
 from retrieval.evaluation.truth import ground_truth, read_truth
@@ -220,3 +220,17 @@ def test_items_below_the_deepest_cutoff_are_counted_not_judged(truth_file):
     found = evaluate(lists, truth_file, None, SETTINGS)
     assert found.per_user["recall@3"].to_list() == [0.0]
     assert found.summary.counts["longest_list"] == 4
+
+
+@pytest.mark.parametrize(
+    ("metric", "items", "missing"),
+    [
+        ("novelty", None, "items with events"),
+        ("alpha_ndcg", pl.DataFrame({"item_id": [10], "events": [1]}), "items with categories"),
+        ("distance", pl.DataFrame({"item_id": [10], "events": [1]}), "items with vectors"),
+    ],
+)
+def test_a_primary_that_needs_to_know_more_of_the_items(metric, items, missing):
+    settings = EvaluationSettings(cutoffs=(2,), primary=f"{metric}@2", resamples=10)
+    with pytest.raises(UsageError, match=f"{metric}@2 cannot be measured; expected {missing}"):
+        evaluate(LISTS, ground_truth(TRUTH), items, settings)

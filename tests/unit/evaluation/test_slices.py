@@ -8,7 +8,7 @@ from retrieval.core.errors import DataContractError
 from retrieval.evaluation.comparison import compare_slices
 from retrieval.evaluation.evaluator import evaluate
 from retrieval.evaluation.labels import banded, user_labels
-from retrieval.evaluation.measurements import Measurements
+from retrieval.evaluation.measurements import Measurements, mean_over_runs
 from retrieval.evaluation.settings import EvaluationSettings, SliceSettings
 from retrieval.evaluation.truth import ground_truth
 
@@ -120,3 +120,32 @@ def test_labels_need_users():
         user_labels(pl.DataFrame({"user": [1]}), 3)
     with pytest.raises(DataContractError, match="null ids"):
         user_labels(pl.DataFrame({"user_id": [1, None], "a": ["x", "y"]}), 3)
+
+
+def test_a_value_may_be_called_others():
+    texts = ["others", "others", "others", "a", "a", "b", "c"]
+    (town,) = user_labels(pl.DataFrame({"user_id": range(7), "town": texts}), 3).dimensions
+    assert (town.values, np.bincount(town.codes).tolist()) == (("others", "a", "all others"), [3, 2, 2])
+    items = ITEMS.with_columns(categories=pl.Series([["others"], ["others"], ["all others"], ["c"], ["d"]]))
+    found = evaluate(
+        pairs(LISTS).with_columns(rank=pl.int_range(1, pl.len() + 1).over("user_id")), ground_truth(pairs(TRUTH)), items, SETTINGS
+    )
+    assert list(parts(found, "target category")) == ["others", "all others", "all all others"]
+
+
+def test_fields_of_one_shown_name_stay_apart():
+    table = pl.DataFrame({"user_id": [1, 2], "age_band": ["x", "y"], "field_age_band": ["y", "x"]})
+    assert [each.name for each in user_labels(table, 3).dimensions] == ["age band", "age band (2)"]
+
+
+def test_labels_of_users_of_another_type_are_refused():
+    labels = user_labels(FIELDS.with_columns(pl.col("user_id").cast(pl.String)), 3)
+    ranked = pairs(LISTS).with_columns(rank=pl.int_range(1, pl.len() + 1).over("user_id"))
+    with pytest.raises(DataContractError, match="'user_id' is String; expected Int64, as in the truth"):
+        evaluate(ranked, ground_truth(pairs(TRUTH)), ITEMS, SETTINGS, labels=labels)
+
+
+def test_means_over_runs_have_no_slices_to_compare():
+    together = mean_over_runs([measured(), measured()])
+    assert compare_slices(together, together) == []
+    assert compare_slices(measured(), together) == []
