@@ -194,8 +194,8 @@ def evaluate(
         raise UsageError("evaluate needs a RECIPE, or both --candidates and --truth")
     from retrieval.stages.evaluate_files import evaluate_files, table
 
-    measured = evaluate_files(candidates, truth, items, users, split, overrides or ())
-    show(measured.summary.model_dump(mode="json"), table(measured), as_json=as_json)
+    summary = evaluate_files(candidates, truth, items, users, split, overrides or ())
+    show(summary.model_dump(mode="json"), table(summary), as_json=as_json)
 
 
 def folds(

@@ -106,7 +106,7 @@ def test_a_shard_without_users_is_a_table_without_rows(folder: Path, tmp_path: P
         assert pl.read_parquet(part).height == 0
     pl.DataFrame({"user_id": [0], "item_id": [0]}).write_parquet(tmp_path / "truth.parquet")
     found = evaluate_files(nobody[0].path, tmp_path / "truth.parquet", None, None, "test", ())
-    assert found.summary.metrics["recall@50"].mean == 0.0
+    assert found.metrics["recall@50"].mean == 0.0
     assert pipeline.joined(EVERYONE, of).summary["users"] == USERS
 
 
