@@ -50,7 +50,8 @@ def _p_value(mean: float | None, error: float, users: int) -> float | None:
 def holm(values: Mapping[str, float | None], first: str) -> dict[str, float | None]:
     """Values of p corrected for their number by Holm's steps (1979), which hold under any dependence between metrics.
 
-    `first` was named before anything was measured, so it is tested alone and costs the others nothing.
+    `first` was named before anything was measured and is tested alone, at alpha by itself; the others share another alpha. The
+    chance that any of all is wrongly called different is therefore up to 2 alpha, and at most alpha for the one that decides.
     """
     known = sorted((value, name) for name, value in values.items() if value is not None and name != first)
     adjusted, largest = {name: None if name != first else value for name, value in values.items()}, 0.0
