@@ -278,7 +278,7 @@ def bootstrap() -> dict:
 
 
 def coverage() -> dict:
-    """Shares of 1,000 data sets whose 95 % interval holds what they were drawn with; coverage of the catalog by brute force."""
+    """Shares of 1,000 data sets whose 95 % interval (BCa) holds what they were drawn with, a kind of metric each."""
     import numpy as np
 
     from retrieval.evaluation.bootstrap import intervals

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import polars as pl
+from pydantic import Field
 
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
@@ -18,7 +19,7 @@ class FrontierPoint(Settings):
 
     builder: str = "category_greedy"
     weight: float
-    metrics: dict[str, Interval]
+    metrics: dict[str, Interval] = Field(default_factory=dict)
 
 
 def frontier(

@@ -9,6 +9,7 @@ from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Interval
 from retrieval.evaluation.comparison import Comparison
 from retrieval.evaluation.contribution import InterestShare
+from retrieval.evaluation.frontier import FrontierPoint as MeasuredPoint
 from retrieval.evaluation.leaks.findings import Finding
 from retrieval.evaluation.slices import Slice
 from retrieval.report.explained import ExplainedUser
@@ -50,16 +51,13 @@ class Results(Settings):
         return tuple(system for system in self.systems if system.role == "baseline")
 
 
-class FrontierPoint(Settings):
-    """The lists of one builder at one weight (lambda); `chosen` marks the run's own lists.
+class FrontierPoint(MeasuredPoint):
+    """The lists of one builder at one weight (lambda), as they were measured; `chosen` marks the run's own lists.
 
     `n` is the length of the lists and `coverage` the share of the catalog in them. A metric given without a cut-off
     ("recall") is taken to be at `n` ("recall@50").
     """
 
-    weight: float
-    builder: str = "category_greedy"
-    metrics: dict[str, Interval] = Field(default_factory=dict)
     chosen: bool = False
     n: int | None = None
     coverage: float | None = None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from retrieval.report import figures, words
+from retrieval.report import words
 from retrieval.report.content import ReportContent
 from retrieval.report.sections import sections
 from retrieval.report.tables import Cell, Page, measured
@@ -32,7 +32,7 @@ def key_figures(content: ReportContent) -> list[tuple[str, Cell]]:
     names = dict.fromkeys([content.results.primary, *(f"{name}@{n}" for name in _FIGURES)])
     found = [(name, measured(main.metrics[name], name)) for name in names if name in main.metrics]
     share = main.overall.get(f"coverage@{n}")
-    return found if share is None else [*found, (f"coverage@{n}", Cell(figures.decimal(share.mean), "of the catalog"))]
+    return found if share is None else [*found, (f"coverage@{n}", measured(share, "coverage", more="of the catalog"))]
 
 
 def report_schema() -> dict[str, Any]:

@@ -122,10 +122,11 @@ def table(
     return Table(caption, tuple(columns), tuple(tuple(cell(value) for value in row) for row in rows), frozenset(texts), folded)
 
 
-def measured(value: Interval | None, metric: str) -> Cell:
-    """A mean over its interval, with as many digits as the metric deserves."""
+def measured(value: Interval | None, metric: str, *, more: str = "") -> Cell:
+    """A mean over its interval, with as many digits as the metric deserves; `more` stands after the interval."""
     digits = words.digits(metric)
-    return Cell(figures.decimal(value.mean if value else None, digits), figures.span(value, digits))
+    small = ", ".join(part for part in (figures.span(value, digits), more) if part)
+    return Cell(figures.decimal(value.mean if value else None, digits), small)
 
 
 def difference(found: Interval | None, metric: str, higher: bool | None, *, more: str = "") -> Cell:

@@ -7,7 +7,7 @@ from retrieval.evaluation.slices import Slice
 from retrieval.report.content import ReportContent, Results, System
 from retrieval.report.markdown import render_markdown
 from retrieval.report.part_sections import contribution, slices
-from retrieval.report.report_page import report_page
+from retrieval.report.report_page import key_figures, report_page
 from retrieval.report.verdict import comparison
 
 
@@ -55,3 +55,9 @@ def test_the_verdict_says_what_these_users_can_show() -> None:
     # An interval clear of zero is not enough where the test says no.
     assert "cannot be told apart from popular" in sentence
     assert sentence.endswith("; this set can show a difference of 0.40 points of recall@50 (80 % power).")
+
+
+def test_coverage_among_the_key_figures_has_its_interval() -> None:
+    main = System(name="sa", role="main", overall={"coverage@50": Interval(mean=0.4, low=0.3, high=0.5)})
+    ((name, cell),) = key_figures(ReportContent(results=Results(systems=(main,))))
+    assert (name, cell.text, cell.small) == ("coverage@50", "0.4000", "0.3000 to 0.5000, of the catalog")
