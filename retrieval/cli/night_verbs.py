@@ -99,6 +99,42 @@ def rollback(
     show(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published", as_json=as_json)
 
 
+def push(
+    recipe: RecipePath,
+    to: Annotated[str, typer.Option(metavar="s3://BUCKET/PREFIX", help="The store.", show_default=False)],
+    workspace: WorkspaceOption = WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make what is published here current in an s3-compatible store; of two machines that do so at once, one is told that it lost.
+
+    Example: retrieval push pipelines/sample.toml --to s3://bucket/retrieval
+    """
+    from retrieval.core.objects import ObjectStore
+    from retrieval.core.objects import push as send
+    from retrieval.stages.recipe import read_recipe
+
+    version = send(workspace, read_recipe(recipe).name, ObjectStore(to))
+    show(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published in {to}", as_json=as_json)
+
+
+def pull(
+    recipe: RecipePath,
+    origin: Annotated[str, typer.Option("--from", metavar="s3://BUCKET/PREFIX", help="The store.", show_default=False)],
+    workspace: WorkspaceOption = WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make what is published in a store current here, after every byte of it was checked.
+
+    Example: retrieval pull pipelines/sample.toml --from s3://bucket/retrieval
+    """
+    from retrieval.core.objects import ObjectStore
+    from retrieval.core.objects import pull as fetch
+    from retrieval.stages.recipe import read_recipe
+
+    version = fetch(workspace, read_recipe(recipe).name, ObjectStore(origin))
+    show(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published", as_json=as_json)
+
+
 def status(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
     """Show what is published and where it lies, who runs a night now and for how long, and what became of the last one.
 
@@ -146,7 +182,7 @@ def gc(
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    for verb in (nightly, status, history, publish, rollback, retry, gc):
+    for verb in (nightly, status, history, publish, rollback, retry, gc, push, pull):
         app.command()(verb)
 
 

@@ -240,6 +240,16 @@ class Workspace:
         if staging.is_dir() and all(path.suffix == ".lock" for path in staging.iterdir()):
             shutil.rmtree(staging, ignore_errors=True)
 
+    def place(self, kind: str, artifact_id: str) -> Path:
+        """Where an artifact lies, or would."""
+        return self._path(kind, artifact_id)
+
+    def commit(self, folder: Path, kind: str, artifact_id: str) -> None:
+        """Give an artifact that was put together in a folder of this workspace, manifest and all, its place; the first one wins."""
+        for path in (each for each in folder.rglob("*") if each.is_file()):
+            _record(path)
+        _commit(folder, self._path(kind, artifact_id))
+
     def _path(self, kind: str, artifact_id: str) -> Path:
         if not (kind + artifact_id).replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"'{kind}/{artifact_id}' is not the name of an artifact")

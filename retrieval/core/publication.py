@@ -10,6 +10,7 @@ pointer is replaced by a rename; readers take no lock.
 """
 
 import datetime as dt
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,6 +175,30 @@ class Publication:
                 self._move(current.number, version.number, why)
         return version
 
+    def pointer(self, version: Version) -> Pointer:
+        """What names a version."""
+        return Pointer(version=version.number, sha256=hashlib.sha256(sealed_text(version).encode()).hexdigest())
+
+    def knows(self, pointer: Pointer) -> bool:
+        """Whether the version that a pointer names is one of these, byte for byte."""
+        file = self._file(pointer.version)
+        return file.is_file() and sha256_of(file) == pointer.sha256
+
+    def adopt(self, version: Version, *, why: str) -> None:
+        """Make a version current that was made elsewhere; its artifacts are in the workspace.
+
+        Raises:
+            ConflictError: another process publishes, or there is another version of this number.
+        """
+        for folder in ("versions", "moves"):
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
+            current = self.current()
+            if not self.knows(self.pointer(version)):
+                self._write(version)
+            if current is None or current.number != version.number:
+                self._move(current.number if current else 0, version.number, why)
+
     def _before(self, number: int) -> int:
         """The version that was current before this one was published for the first time."""
         first = next(move for move in self.moves() if move.after == number)
@@ -193,11 +218,14 @@ class Publication:
     def _add(self, date: str, references: dict[str, Reference], about: Mapping[str, Any]) -> Version:
         number = max(self._numbers(), default=0) + 1
         version = Version(number=number, date=date, created=_now(), artifacts=references, about=dict(about))
-        staged = self.folder / "versions" / f".{number:06d}.part"
-        write_durably(staged, sealed_text(version))
-        _link(staged, self._file(number))
-        sync_folder(self.folder / "versions")
+        self._write(version)
         return version
+
+    def _write(self, version: Version) -> None:
+        staged = self.folder / "versions" / f".{version.number:06d}.part"
+        write_durably(staged, sealed_text(version))
+        _link(staged, self._file(version.number))
+        sync_folder(self.folder / "versions")
 
     def _move(self, before: int, after: int, why: str) -> None:
         done = self.moves()

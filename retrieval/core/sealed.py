@@ -41,7 +41,12 @@ def read_sealed(cls: type[SealedT], path: Path) -> SealedT:
         ValueError: it is not JSON of this type, or not the text that was sealed (`BrokenSealError`).
         OSError: it cannot be read.
     """
-    text = path.read_bytes().decode("utf-8")
+    return parse_sealed(cls, path.read_bytes())
+
+
+def parse_sealed(cls: type[SealedT], content: bytes) -> SealedT:
+    """The same of bytes. Raises ValueError as `read_sealed`."""
+    text = content.decode("utf-8")
     value = cls.model_validate_json(text)
     found = _hash(text.replace(value.seal, _BLANK, 1))
     if found != value.seal:
