@@ -85,9 +85,11 @@ def plan_lines(planned: Plan) -> str:
     rows = "a log that is not generated yet" if planned.rows is None else f"{planned.rows:,} rows"
     lines = [f"{planned.recipe}, night of {planned.date}: {rows}; training {planned.training}", ""]
     lines += table(["stage", "", "wall", "memory", "on disk", "artifact"], [_cells(stage) for stage in planned.stages])
-    unknown = [stage.stage for stage in planned.stages if not stage.done and stage.expected is None]
+    ahead = [stage for stage in planned.stages if not stage.done]
+    unknown = [stage.stage for stage in ahead if stage.expected is None]
     known = f"about {duration(planned.seconds)}, {amount(planned.peak_memory_bytes)} of memory, {amount(planned.bytes)} on disk"
-    lines += ["", f"{known}; {amount(planned.free_bytes)} are free"]
+    nothing = ahead and len(unknown) == len(ahead)
+    lines += ["", f"{'' if nothing else f'{known}; '}{amount(planned.free_bytes)} are free"]
     lines += [f"not known before a first night: {', '.join(unknown)}"] if unknown else []
     lines += ["the disk has too little room"] if planned.bytes > planned.free_bytes else []
     return "\n".join(line.rstrip() for line in lines)

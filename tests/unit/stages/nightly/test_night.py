@@ -209,7 +209,10 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_done(again) -> None:
     assert ahead.training == "from version 3, 3 since anew"
     assert ahead.seconds > 0
     assert "about" in plan_lines(ahead)
-    assert plan(Request(again.recipe, dt.date(2024, 1, 8), again.folder / "nowhere")).stages[0].expected is None
+    first = plan(Request(again.recipe, dt.date(2024, 1, 8), again.folder / "nowhere"))
+    assert first.stages[0].expected is None
+    assert "about" not in plan_lines(first)
+    assert "not known before a first night: prepare, train" in plan_lines(first)
 
 
 def test_a_disk_with_too_little_room_stops_a_stage_before_it_begins(again, monkeypatch) -> None:
