@@ -1,5 +1,7 @@
 """Figures of all lists together: how much of the catalog they show, and how evenly."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -8,12 +10,14 @@ from scipy.special import stdtrit
 
 from retrieval.evaluation import kernels
 from retrieval.evaluation.bootstrap import Interval
+from retrieval.evaluation.certainty import p_values
 from retrieval.evaluation.judgements import JudgedLists
 from retrieval.index.threads import over_chunks
 
 _GROUPS: Final = 20
 _CELLS: Final = 1 << 26
 Values = npt.NDArray[np.float64]
+Without = Sequence[float | None]
 
 
 def coverage(exposures: npt.NDArray[np.int64]) -> float:
@@ -39,7 +43,8 @@ class Exposure:
 
     Neither figure is a mean over users, and a bootstrap draws fewer different users and so sees less of the catalog. The
     intervals are those of the delete-a-group jackknife instead (Kott 2001): users are dealt into 20 groups, and the figure is
-    taken without each of them. A catalog so large that 20 counts an item do not fit has no intervals.
+    taken without each of them. The groups go by the place of a user, so those of two systems on the same users are the same.
+    A catalog so large that 20 counts an item do not fit has no intervals.
     """
 
     def __init__(self, items: int, cutoffs: tuple[int, ...], threads: int = 0) -> None:
@@ -53,25 +58,51 @@ class Exposure:
 
     def figures(self, confidence: float) -> dict[str, Interval]:
         """Coverage and Gini at every cut-off."""
-        found: dict[str, Interval] = {}
+        return {name: _interval(figure, without, confidence, (0.0, 1.0)) for name, (figure, without) in self._taken.items()}
+
+    def without(self) -> dict[str, tuple[float, ...]]:
+        """The figures without each of the groups, those of two systems side by side; nothing where one cannot be taken."""
+        return {name: tuple(known) for name, (_, without) in self._taken.items() if (known := _all_known(without))}
+
+    @cached_property
+    def _taken(self) -> dict[str, tuple[float | None, Without]]:
+        """By name the figure of all lists, and those without each group; asked for when all lists are counted."""
+        found: dict[str, tuple[float | None, Without]] = {}
         shown = np.zeros(self._counts.shape[::2], np.int64)
         for column, n in enumerate(self._cutoffs):
             shown += self._counts[:, column]
             total = shown.sum(axis=0)
             without = total - shown if len(shown) > 1 else shown[:0]
-            found[f"coverage@{n}"] = _jackknifed(coverage(total), [coverage(each) for each in without], confidence, (0.0, 1.0))
-            found[f"gini@{n}"] = _jackknifed(gini(total), [gini(each) for each in without], confidence, (0.0, 1.0))
+            found[f"coverage@{n}"] = coverage(total), [coverage(each) for each in without]
+            found[f"gini@{n}"] = gini(total), [gini(each) for each in without]
         return found
 
 
-def _jackknifed(
-    figure: float | None, without: list[float | None] | list[float], confidence: float, bounds: tuple[float, float]
-) -> Interval:
-    """The figure of all groups with Student's t interval from the figures without each; none where one cannot be taken."""
+def paired(difference: float, first: Sequence[float], second: Sequence[float], confidence: float) -> tuple[Interval, float | None]:
+    """The difference of a figure of two systems on the same users, with its interval and the p of no difference.
+
+    first, second: the figures of each system without each group. What a group adds to both cancels out.
+    """
+    without = [one - other for one, other in zip(first, second, strict=True)]
+    interval = _interval(difference, without, confidence, (-1.0, 1.0))
+    return interval, p_values([difference], [_error(without)], [len(without)])[0]
+
+
+def _all_known(without: Without) -> list[float]:
     known = [each for each in without if each is not None]
-    if figure is None or not known or len(known) < len(without):
+    return known if len(known) == len(without) else []
+
+
+def _error(without: Sequence[float]) -> float:
+    """The standard error of the delete-a-group jackknife."""
+    groups = len(without)
+    return float(np.sqrt((groups - 1) / groups * np.square(np.array(without) - np.mean(without)).sum()))
+
+
+def _interval(figure: float | None, without: Without, confidence: float, bounds: tuple[float, float]) -> Interval:
+    """The figure of all groups with Student's t interval from the figures without each; none where one cannot be taken."""
+    known = _all_known(without)
+    if figure is None or not known:
         return Interval(mean=figure)
-    groups = len(known)
-    error = np.sqrt((groups - 1) / groups * np.square(np.array(known) - np.mean(known)).sum())
-    reach = float(stdtrit(groups - 1, 0.5 + confidence / 2) * error)
+    reach = float(stdtrit(len(known) - 1, 0.5 + confidence / 2)) * _error(known)
     return Interval(mean=figure, low=max(figure - reach, bounds[0]), high=min(figure + reach, bounds[1]))

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from retrieval.core.errors import DataContractError
 from retrieval.core.settings import Settings
+from retrieval.evaluation.beyond import paired
 from retrieval.evaluation.bootstrap import Bootstrap, Interval, Values
 from retrieval.evaluation.certainty import detectable, detectable_sentence, holm, p_values
 from retrieval.evaluation.measurements import Measurements, common_users, matrix, metric_columns, paired_users
@@ -16,6 +17,8 @@ from retrieval.evaluation.settings import EvaluationSettings
 from retrieval.evaluation.slices import target_column
 
 _BLOCK: Final = 1 << 18
+Tested = dict[str, tuple[Interval, float | None]]
+"""By name a difference and its p."""
 
 
 class Difference(Interval):
@@ -69,7 +72,8 @@ class SliceComparison(Settings):
 def compare(first: Measurements, second: Measurements) -> Comparison:
     """Paired differences (first minus second) with bootstrap intervals over the common users and metrics.
 
-    Pairing removes what both systems owe to the user, so a small difference can be sure where the two intervals overlap.
+    Pairing removes what both systems owe to the user, so a small difference can be sure where the two intervals overlap. Coverage
+    and Gini, which are no means over users, have the interval of the paired jackknife where both were measured on the same users.
 
     Raises:
         DataContractError: no common user or metric, or user ids of different types.
@@ -85,11 +89,24 @@ def compare(first: Measurements, second: Measurements) -> Comparison:
     errors = dict(zip(columns, bootstrap.standard_errors(), strict=True))
     return Comparison(
         users=len(mine),
-        differences=_differences(bootstrap, columns, settings),
+        differences=_differences(bootstrap, columns, settings, _overall(first, second, settings.confidence)),
         detectable=detectable(errors, settings.confidence, settings.power),
         confidence=settings.confidence,
         power=settings.power,
     )
+
+
+def _overall(first: Measurements, second: Measurements, confidence: float) -> Tested:
+    """Differences of what all lists have together."""
+    if not first.per_user["user_id"].equals(second.per_user["user_id"]):
+        return {}
+    mine, theirs = first.summary, second.summary
+    found: Tested = {}
+    for name in mine.overall_without:
+        one, other = (each.overall[name].mean for each in (mine, theirs)) if name in theirs.overall_without else (None, None)
+        if one is not None and other is not None:
+            found[name] = paired(one - other, mine.overall_without[name], theirs.overall_without[name], confidence)
+    return found
 
 
 def corrected(comparisons: Sequence[Comparison], primary: str) -> list[Comparison]:
@@ -161,11 +178,13 @@ def _paired(values: Values, settings: EvaluationSettings) -> Bootstrap:
     return bootstrap
 
 
-def _differences(bootstrap: Bootstrap, columns: Sequence[str], settings: EvaluationSettings) -> dict[str, Difference]:
+def _differences(
+    bootstrap: Bootstrap, columns: Sequence[str], settings: EvaluationSettings, others: Tested | None = None
+) -> dict[str, Difference]:
+    """Of the columns, and of others whose intervals are known, all corrected together."""
     found = bootstrap.intervals(settings.confidence)
     errors, users = bootstrap.standard_errors().tolist(), bootstrap.users.tolist()
-    tested = dict(zip(columns, p_values([each.mean for each in found], errors, users), strict=True))
-    adjusted = holm(tested, settings.primary)
-    return {
-        name: Difference(**each.model_dump(), p=tested[name], adjusted=adjusted[name]) for name, each in zip(columns, found, strict=True)
-    }
+    values = p_values([each.mean for each in found], errors, users)
+    tested: Tested = {**dict(zip(columns, zip(found, values, strict=True), strict=True)), **(others or {})}
+    adjusted = holm({name: p for name, (_, p) in tested.items()}, settings.primary)
+    return {name: Difference(**each.model_dump(), p=p, adjusted=adjusted[name]) for name, (each, p) in tested.items()}

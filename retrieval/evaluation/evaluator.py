@@ -98,6 +98,7 @@ class Evaluation:
         return MeasurementSummary(
             metrics=dict(zip(names, found, strict=False)),
             overall=overall,
+            overall_without={} if self._exposure is None else self._exposure.without(),
             counts=self._counts,
             interests=self._contribution.shares(),
             slices=self.slicer.slices(found[len(names) :], self._bootstrap.users[len(names) :]),

@@ -27,13 +27,15 @@ class MeasurementSummary(Settings):
     """Everything but the per-user values.
 
     `metrics`: means over users with intervals. `overall`: figures of all lists together, such as "coverage@50", with jackknife
-    intervals. `counts`: users, users_without_candidates, longest_list and the like. `interests`: what each interest
-    brought. `slices`: parts of users and targets. `detectable`: the smallest difference of each metric that these users can show.
+    intervals; `overall_without`: the same without each of the jackknife's groups of users. `counts`: users,
+    users_without_candidates, longest_list and the like. `interests`: what each interest brought. `slices`: parts of users and
+    targets. `detectable`: the smallest difference of each metric that these users can show.
     """
 
     schema_version: int = SCHEMA_VERSION
     metrics: dict[str, Interval]
     overall: dict[str, Interval] = Field(default_factory=dict)
+    overall_without: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     counts: dict[str, int]
     interests: tuple[InterestShare, ...] = ()
     slices: tuple[Slice, ...] = ()

@@ -1,6 +1,7 @@
 """A comparison as a page: who is better and how surely, where, for whom, and by which settings."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from retrieval.evaluation.comparison import Comparison, Difference
 from retrieval.report import charts, figures, words
@@ -67,15 +68,17 @@ def _metrics(content: CompareContent) -> Section:
     tables = [_metric_table(content, near, f"All metrics at {n} candidates", folded=False)]
     tables += [_metric_table(content, far, "At other list lengths", folded=True)] if far else []
     overall = list(dict.fromkeys(name for system in content.systems for name in system.overall))
-    tables += [_overall_table(content, overall)] if overall else []
+    tables += [_metric_table(content, overall, "Of all lists together", folded=True, of="overall")] if overall else []
     return Section("metrics", "Metrics side by side", reading, "", drawn, tuple(tables))
 
 
-def _metric_table(content: CompareContent, names: Sequence[str], caption: str, *, folded: bool) -> Table:
+def _metric_table(
+    content: CompareContent, names: Sequence[str], caption: str, *, folded: bool, of: Literal["metrics", "overall"] = "metrics"
+) -> Table:
     rows: Rows = [
         [
             Cell(name, words.meaning(name)),
-            *(measured(system.metrics.get(name), name) for system in content.systems),
+            *(measured(getattr(system, of).get(name), name) for system in content.systems),
             *(_difference(pair.comparison, name) for pair in content.pairs),
         ]
         for name in names
@@ -94,11 +97,6 @@ def _p(found: Difference | None) -> str:
     if found is None or found.adjusted is None:
         return ""
     return "p < 0.0001" if found.adjusted < 0.0001 else f"p {figures.decimal(found.adjusted)}"
-
-
-def _overall_table(content: CompareContent, names: Sequence[str]) -> Table:
-    rows: Rows = [[Cell(name, words.meaning(name)), *(measured(s.overall.get(name), name) for s in content.systems)] for name in names]
-    return table("Of all lists together", ["figure", *(system.name for system in content.systems)], rows, folded=True)
 
 
 def _settings(content: CompareContent) -> Section:

@@ -5,12 +5,14 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from retrieval.evaluation.beyond import Exposure
+from retrieval.evaluation.beyond import Exposure, paired
 from retrieval.evaluation.certainty import detectable, detectable_sentence, holm, p_values
 from retrieval.evaluation.comparison import compare, corrected
+from retrieval.evaluation.evaluator import evaluate
 from retrieval.evaluation.judgements import JudgedLists
 from retrieval.evaluation.measurements import Measurements, summarise
 from retrieval.evaluation.settings import EvaluationSettings
+from retrieval.evaluation.truth import ground_truth
 
 SETTINGS = EvaluationSettings(cutoffs=(5,), primary="recall@5", resamples=500)
 
@@ -98,3 +100,44 @@ def test_several_systems_beside_one_are_corrected_together():
     values = sorted(each.differences["recall@5"].p for each in found)
     assert min(each.differences["recall@5"].adjusted for each in together) == pytest.approx(min(1.0, 3 * values[0]))
     assert corrected(found[:1], "recall@5") == found[:1]
+
+
+def test_paired_differences_of_coverage_and_gini():
+    """Two systems on the same users: what both owe to the users cancels out, and equal ones are rarely told apart."""
+    rng, users, items = np.random.default_rng(5), 400, 300
+    weights, ids = np.arange(1, items + 1) ** -0.7, range(400)
+
+    def lists(flatness):
+        keys = rng.random((users, items)) ** (1 / weights**flatness)
+        return pl.DataFrame(
+            {"user_id": np.repeat(ids, 5), "item_id": np.argsort(-keys, axis=1)[:, :5].ravel(), "rank": [1, 2, 3, 4, 5] * users}
+        )
+
+    catalog, truth = pl.DataFrame({"item_id": range(items)}), ground_truth(pl.DataFrame({"user_id": ids, "item_id": [0] * users}))
+    base, same, flat = (evaluate(lists(flatness), truth, catalog, SETTINGS) for flatness in (2.0, 2.0, 0.5))
+    found = compare(flat, base)
+    assert found.differences["coverage@5"].mean == pytest.approx(
+        flat.summary.overall["coverage@5"].mean - base.summary.overall["coverage@5"].mean
+    )
+    assert (found.higher("coverage@5"), found.higher("gini@5")) == (True, False)
+    assert (compare(same, base).higher("coverage@5"), compare(base, base).higher("gini@5")) == (None, None)
+    assert found.differences["gini@5"].adjusted >= found.differences["gini@5"].p
+    fewer = evaluate(lists(2.0), ground_truth(truth.pairs[:300]), catalog, SETTINGS)
+    assert "coverage@5" not in compare(fewer, base).differences
+
+
+def test_equal_systems_rarely_differ_in_coverage():
+    rng, users, items, wrong = np.random.default_rng(7), 400, 300, np.zeros(2)
+    weights = np.arange(1, items + 1) ** -1.5
+    nothing = (np.empty((users, 0), np.int16), np.zeros(users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), {})
+    for _ in range(60):
+        both = [Exposure(items, (5,), threads=1) for _ in range(2)]
+        for exposure in both:
+            lists = np.argsort(-(rng.random((users, items)) ** (1 / weights)), axis=1)[:, :5].astype(np.int32)
+            exposure.add(JudgedLists(pl.Series(range(users)), lists, *nothing))
+        for column, name in enumerate(("coverage@5", "gini@5")):
+            one, other = (exposure.figures(0.95)[name].mean for exposure in both)
+            found, p = paired(one - other, *(exposure.without()[name] for exposure in both), 0.95)
+            assert (p < 0.05) == (not found.low <= 0.0 <= found.high)
+            wrong[column] += p < 0.05
+    assert (wrong <= 8).all(), wrong
