@@ -97,7 +97,7 @@ class RetrievalModel(AbstractRetrievalModel):
             known = self.prior[fresh > 0].sort().values
             self.prior[counts == 0] = known[round(chosen.unseen * (len(known) - 1))]
 
-    counted: ClassVar = frozenset({"prior"})
+    counted: ClassVar = frozenset({"prior", "items.fields.trained"})
     """The names in the state that are counted from a log and not learned."""
 
     @property

@@ -208,7 +208,12 @@ def training_run(
     device = choose_device(recipe.machine.device)
     compute = choose_precision(recipe.train.precision, device)
     log.info("training", model=recipe.model.name, processes=world.size, **_resolved(recipe, model))
-    model, events = model.to(device), _targeted(events, recipe).to(device)
+    events = _targeted(events, recipe)
+    if model.items.fields is not None:
+        # Those of a model that training starts from keep what they have learned before.
+        learned = events.learned(model.items.n_items, model.history, recipe.train.examples.horizon)
+        model.items.fields.trained.logical_or_(learned)
+    model, events = model.to(device), events.to(device)
     if model.prior is not None:
         model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed, recipe.train.steps)

@@ -77,6 +77,8 @@ def start_from(model: AbstractRetrievalModel, recipe: Recipe, catalog: Catalog, 
             _take_rows(value, named[name], old, name)
         else:
             value.copy_(old[name])
+    if model.items.fields is not None:
+        _take_rows(model.items.fields.trained, rows, old, "items.fields.trained")
     known = int((rows >= 0).sum())
     return {"model": start.id, "known_items": known, "new_items": len(rows) - known}
 

@@ -1,4 +1,4 @@
-"""The classes of a softmax over the whole catalog: all items, or with fields those that training has seen."""
+"""The classes of a softmax over the whole catalog: all items, or with fields those that training reads."""
 
 from dataclasses import dataclass, replace
 
@@ -13,10 +13,10 @@ from retrieval.models.retrieval_model import RetrievalModel
 
 @dataclass(frozen=True)
 class TrainedClasses:
-    """The items with a training event, as classes.
+    """The items whose ids training reads, as classes.
 
     To learn that an item which nobody could have met yet is never wanted would be to learn that what is like it is
-    not: items without an event are served from their fields alone.
+    not: all others are served from their fields alone.
     """
 
     rows: Int[Tensor, " C"]

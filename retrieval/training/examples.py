@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from retrieval.training.distributed import World
 from retrieval.training.settings import ExampleSettings
 
 _POOLED_BATCHES = 32
+_USERS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,36 @@ class TrainingEvents:
         """Training events of each item."""
         return torch.bincount(self.items[self._trainable()], minlength=n_items)
 
+    def learned(self, n_items: int, length: int, horizon: int) -> Bool[Tensor, " N"]:
+        """The items whose ids some step may read: as a target, or in a window of `length` events before one.
+
+        An event that no target follows in time and that is none itself, a user's only one, say, teaches its item's id nothing.
+        Random cuts and sessions may leave out a few events more.
+        """
+        found, targets = torch.zeros(n_items, dtype=torch.bool), self.n_targets()
+        for users in torch.split(torch.nonzero(targets > 0).flatten(), _USERS_AT_ONCE):
+            for rows in self._learned_by(users, targets[users], length, horizon):
+                found[rows] = True
+        return found
+
+    def _learned_by(self, users: Int[Tensor, " u"], targets: Int[Tensor, " u"], length: int, horizon: int) -> Iterator[Int[Tensor, " r"]]:
+        """Items that the events of users who follow one another are in windows, and as targets."""
+        count, start = self.count[users], self.start[users]
+        owner = torch.repeat_interleave(count)
+        events = torch.arange(len(owner)) + (start - count.cumsum(0) + count)[owner]
+        past = (start + count)[owner]
+        following = events + 1 if self.later is None else self.later.cpu()[events]
+        # Windows begin right before the first target, unless they would then be short.
+        oldest = (start + torch.minimum(count - 1 - targets, (count - 1 - length).clamp(min=0)))[owner]
+        trained = (events >= oldest) & (following < past)
+        if self.oldest_target is not None:
+            trained &= self.times.cpu()[following.clamp(max=len(self.times) - 1)] >= self.oldest_target
+        first, size = int(start[0]), int(past[-1] - start[0])
+        read = _covered(torch.maximum(oldest, events - length + 1)[trained] - first, events[trained] + 1 - first, size)
+        asked = _covered(following[trained] - first, torch.minimum(following + horizon, past)[trained] - first, size)
+        for marked, rows in ((read, self.items), (asked, self.items if self.labels is None else self.labels)):
+            yield rows[first : first + size].cpu()[marked].long()
+
     def since(self, oldest: int) -> "TrainingEvents":
         """Only what happened at `oldest` or later may still be learned from, one event a user slot."""
         recent = torch.nonzero(self._trainable() & (self.times >= oldest)).flatten()
@@ -104,11 +136,14 @@ class TrainingEvents:
         return int(self.times[self._trainable()].max())
 
     def _trainable(self) -> Tensor:
-        # +1 where a user's training events begin, -1 where they end: the running sum is the mask.
-        marks = torch.zeros(len(self.items) + 1, dtype=torch.int32)
-        marks.index_add_(0, self.start, torch.ones(len(self.start), dtype=torch.int32))
-        marks.index_add_(0, self.start + self.count, -torch.ones(len(self.start), dtype=torch.int32))
-        return (marks.cumsum(0)[:-1] > 0).to(self.items.device)
+        return _covered(self.start, self.start + self.count, len(self.items)).to(self.items.device)
+
+
+def _covered(begin: Int[Tensor, " r"], past: Int[Tensor, " r"], size: int) -> Bool[Tensor, " s"]:
+    """Which of so many places lie in any of some ranges."""
+    # +1 where a range begins, -1 where it ends: the running sum is the mask.
+    marks, ones = torch.zeros(size + 1, dtype=torch.int32), torch.ones(len(begin), dtype=torch.int32)
+    return marks.index_add_(0, begin, ones).index_add_(0, past, -ones).cumsum(0)[:-1] > 0
 
 
 @dataclass(frozen=True)

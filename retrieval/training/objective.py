@@ -78,6 +78,7 @@ class Objective:
         self.carried = CarriedStates()
         self.loss = LOSSES[settings.name](settings)
         self.n_items = model.items.n_items
+        self.drawable = self.n_items if model.items.fields is None else int(model.items.fields.trained.sum())
         self.source, self.classes = self._source(examples), TrainedClasses.of(model)
         self.starts = events.start.to(events.items.device) if model.reads_context else None
 
@@ -219,22 +220,22 @@ class Objective:
             positive_log_q=negatives.positive_log_q,
             known=known,
             counts=negatives.counts,
-            n_items=self.n_items,
+            n_items=self.drawable,
         )
 
     def _source(self, examples: AbstractExamples | None) -> AbstractSource:
         settings, counts = self.settings, self.events.counts(self.n_items)
-        drawn = NegativeSampler(self._drawable(SAMPLERS[settings.sampler](counts, settings.alpha), counts))
+        drawn = NegativeSampler(self._drawable(SAMPLERS[settings.sampler](counts, settings.alpha)))
         earlier = None if examples is None else self._earlier(examples)
         # A positive is an event: popularity to the power one.
         batch = drawn if settings.source == "drawn" else NegativeSampler(popularity(counts, 1.0))
         return SOURCES[settings.source](Parts(batch, drawn, settings.negatives, self.seed, earlier, settings.queue_batches))
 
-    def _drawable(self, probabilities: Float[Tensor, " N"], counts: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """With fields, nothing that training has not seen: as a negative it would teach that what is like it is never wanted."""
+    def _drawable(self, probabilities: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """With fields, nothing whose id training does not read: as a negative it would teach that what is like it is never wanted."""
         if self.model.items.fields is None:
             return probabilities
-        left = torch.where(counts > 0, probabilities, 0.0)
+        left = torch.where(self.model.items.fields.trained, probabilities, 0.0)
         return left / left.sum()
 
     def _earlier(self, examples: AbstractExamples) -> Callable[[int], Int[Tensor, " P"]]:

@@ -13,7 +13,7 @@ from retrieval.models.fields.settings import ACTIVITY, FieldsSettings
 
 @dataclass(frozen=True)
 class FieldInputs:
-    """The chosen fields of all items, users and events of a dataset, and which items have a training event."""
+    """The chosen fields of all items, users and events of a dataset, and which items' ids have learned something."""
 
     items: Sequence[FieldColumn] = ()
     users: Sequence[FieldColumn] = ()
@@ -38,5 +38,5 @@ class FieldInputs:
             users=fields.chosen("users", users),
             events=fields.chosen("events", settings.events),
             keys=fields.chosen("users", keys) if settings.poso.form != "none" else (),
-            trained=dataset.catalog.events > 0,
+            trained=np.zeros(dataset.catalog.n_items, dtype=np.bool_),  # training, or what it wrote, says which
         )

@@ -13,7 +13,7 @@ from retrieval.models.fields.vectors import FieldVectors
 class ItemFields(nn.Module):
     """Id and fields -> the item's vector, the id being a field among the others.
 
-    The id of an item without a training event is left out, for it is as it was drawn; in training so are those of a share
+    The id of an item that no step of training could read is left out, for it is as it was drawn; in training so are those of a share
     of a step's items (DropoutNet: Volkovs et al., NeurIPS 2017, there of the preferences of both sides), so that what the
     fields make is a good vector by itself. Differs from the paper: ids that stay are not scaled up.
     """
@@ -25,7 +25,7 @@ class ItemFields(nn.Module):
         self.id_dropout = settings.id_dropout
         self.vectors = FieldVectors(inputs.items, dimension)
         self.sum = GatedSum(1 + len(self.vectors), dimension, settings)
-        self.register_buffer("trained", torch.from_numpy(inputs.trained.copy()), persistent=False)
+        self.register_buffer("trained", torch.from_numpy(inputs.trained.copy()))
 
     @property
     def names(self) -> list[str]:

@@ -181,6 +181,28 @@ def test_training_is_watched_on_what_will_be_served_and_asked_for(tmp_path: Path
     assert (NEW in given) == (not fields or cold)
 
 
+def test_an_id_that_no_target_follows_is_served_from_its_fields_alone(tmp_path: Path) -> None:
+    """Someone's only event teaches its item's id nothing, though it is a training event; a warm start does not forget which ids it knew."""
+    changes = {"train.steps": 2, "train.validate_every": 2}
+    pipeline = pipeline_on(tmp_path, {"items": ["group"]}, **changes)
+    log = tmp_path / "log.parquet"
+    once = pl.DataFrame({"user_id": [5000], "item_id": [NEW], "timestamp": [0], "device": ["tv"]})
+    pl.concat([pl.read_parquet(log), once], how="vertical_relaxed").write_parquet(log)
+    catalog = pipeline.dataset.catalog
+    row = int(catalog.rows_of(pl.Series([NEW]))[0])
+    assert catalog.events[row] == 1
+    trained = load_file(pipeline.model_artifact.file("model.safetensors"))["items.fields.trained"]
+    assert trained.tolist() == [number < ITEMS for number in catalog.item_ids]
+    assert torch.equal(pipeline.model.items.fields.trained, trained)
+    with torch.no_grad():
+        alone = pipeline.model.items.fields.vectors(torch.tensor([row])).sum(dim=1)
+        assert torch.equal(pipeline.model.item_vectors(torch.tensor([row])), alone)
+    fresh, _ = Beginning(pipeline.recipe, pipeline.dataset).model()
+    assert not fresh.items.fields.trained.any()
+    warm, _ = Beginning(pipeline.recipe, pipeline.dataset, pipeline.model_artifact).model()
+    assert torch.equal(warm.items.fields.trained, trained)
+
+
 def test_a_warm_start_knows_values_by_their_names(tmp_path: Path) -> None:
     fields, few = {"items": ["group", "price"], "users": ["taste"]}, {"train.steps": 4, "train.validate_every": 4}
     yesterday = pipeline_on(tmp_path / "yesterday", fields, **few).model_artifact

@@ -91,11 +91,11 @@ def events() -> TrainingEvents:
     return TrainingEvents.of(SequenceDataset(offsets, items, np.arange(offsets[-1]), weights), lengths)
 
 
-def known_fields(n_items: int) -> FieldInputs:
-    """A name for every item, three names in turn; one item that training has not met."""
+def known_fields(known: TrainingEvents, n_items: int) -> FieldInputs:
+    """A name for every item, three names in turn, and which of their ids are trained."""
     names = pl.Series([f"g{number % 3}" for number in range(n_items)])
     group = code_column("group", CategoricalField(), names, np.ones(n_items, dtype=np.int64))
-    return FieldInputs(items=[group], trained=np.arange(n_items) > 0)
+    return FieldInputs(items=[group], trained=known.learned(n_items, 6, 1).numpy())
 
 
 def held_out(known: TrainingEvents, watched: int, n_items: int) -> HeldOut:
@@ -118,7 +118,7 @@ def make_run(case: str, folder: Path, world: World = ALONE, **changes: Any) -> T
     settings = TrainSettings(**values)
     known = events()
     held = held_rows(settings, n_items, world)
-    fields = known_fields(n_items) if model_settings.fields.items else None
+    fields = known_fields(known, n_items) if model_settings.fields.items else None
     model: Any = build_model(model_settings.model_copy(update={"dropout": dropout}), n_items, 1, held, fields)
     model.fit_prior(known.counts(n_items), known.counts(n_items) // 2)
     batches = EXAMPLES[settings.examples.name](known, model.history, settings.examples, 1)

@@ -70,9 +70,9 @@ def test_two_processes_end_with_the_weights_of_one(two: Path, tmp_path: Path, ca
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     state, expected = cases.ended(run)
     found = read(two, case)
-    for name in expected.keys() - {BLIND}:
+    for name in expected.keys() - {BLIND} - run.model.counted:
         torch.testing.assert_close(found[name], expected[name], atol=2e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
-        assert (expected[name] - before[name]).abs().max() > 2e-3, f"{name} did not move"
+        assert (expected[name] - before[name]).abs().max() > 1e-3, f"{name} did not move"
     for number, point in enumerate(state.curve):
         assert float(found[f"loss/{number}"]) == pytest.approx(point["loss"], abs=1e-5)
         assert float(found[f"recall@5/{number}"]) == pytest.approx(point["recall@5"], abs=1e-6)
@@ -127,7 +127,7 @@ def test_shards_end_with_the_weights_of_one_process(three: Path, tmp_path: Path,
     assert not run.model.items.sharded, "the setting is of several processes"
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     found, (_, expected) = read(three, f"{case}-rows"), cases.ended(run)
-    for name in expected.keys() - {BLIND}:
+    for name in expected.keys() - {BLIND} - run.model.counted:
         # Deeper encoders round more: half a percent of what the weights move at least.
         torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
     assert (expected["items.embedding.weight"] - before["items.embedding.weight"]).abs().max() > 2e-3

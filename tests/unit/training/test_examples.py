@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from retrieval.core.errors import DataContractError
 from retrieval.data.sequences import SequenceDataset
 from retrieval.training.examples import TrainingEvents
+from retrieval.training.objective import _positions
 from retrieval.training.settings import ExampleSettings
 from retrieval.training.table import EXAMPLES
 
@@ -158,3 +159,27 @@ def test_windows_are_where_the_newest_events_are(users: list, length: int, span:
         assert end - start == min(length, count - 1)
         assert max(targets) < count
         assert new[user] <= targets if len(new[user]) <= length else targets <= new[user]
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize(("gap", "newest", "horizon"), [(0, 0, 1), (3, 0, 1), (3, 0, 3), (0, 12, 1), (3, 9, 2)])
+def test_what_ids_learn_from_is_what_some_step_reads(gap: int, newest: int, horizon: int, labels: bool) -> None:
+    random = np.random.default_rng(3)
+    lengths = [1, 2, 3, 7, 9, 14, 4]
+    events = events_of(lengths, [1, 2, 0, 7, 8, 13, 4])
+    times = torch.from_numpy(np.concatenate([np.sort(random.integers(0, 20, length)) for length in lengths]))
+    events = dataclasses.replace(events, items=torch.arange(sum(lengths), dtype=torch.int32), times=times)
+    events = events.with_gap(float(gap)) if gap else events
+    events = events.with_newest(float(newest)) if newest else events
+    events = events.with_shuffled_labels(5) if labels else events
+    settings, length = ExampleSettings(batch_size=4, gap=gap, newest=newest, horizon=horizon), 5
+    examples, read = EXAMPLES["prefixes"](events, length, settings, 1), set()
+    for step in range(200):
+        windows = examples.batch(step)
+        positions = _positions(windows, windows.longest, examples.least_history, events)
+        for owner, chosen, first in zip(*(each.tolist() for each in (positions.owner, positions.chosen, positions.following)), strict=True):
+            begin, last = int(windows.start[owner]), int(windows.last[owner])
+            read |= set(range(begin, begin + chosen % windows.longest + 1))
+            read |= set(events.targets(torch.arange(first, min(first + horizon, last + 1))).tolist())
+    assert set(torch.nonzero(events.learned(sum(lengths), length, horizon)).flatten().tolist()) == read
+    assert read < set(range(sum(lengths)))
