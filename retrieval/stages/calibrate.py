@@ -14,6 +14,7 @@ from retrieval.recall.probabilities import Method, ScoreProbabilities, calibrati
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.recall import Server, Serving, settings_of
 from retrieval.stages.recipe import Recipe
+from retrieval.stages.rescore import watched_users
 
 _FILE = "calibration.json"
 _MOST_USERS = 20_000
@@ -33,7 +34,7 @@ def write_calibration(serving: Serving, method: Method, staged: StagedArtifact) 
     Raises:
         DataContractError: no user has validation targets. UsageError: imported vectors know these targets.
     """
-    audience = validation_users(serving.dataset, serving.recipe.seed)
+    audience = validation_users(serving.dataset, serving.recipe)
     if not serving.users.answers_for(audience):
         raise UsageError("imported vectors know what validation users did", where="recall.scores", remedy="keep recall.scores = 'raw'")
     owners, scores, hits, popular = _judged(serving, audience)
@@ -54,10 +55,16 @@ def read_calibration(artifact: Artifact) -> ScoreProbabilities:
     return ScoreProbabilities.model_validate_json(artifact.file(_FILE).read_text(encoding="utf-8"))
 
 
-def validation_users(dataset: Dataset, seed: int) -> Audience:
-    """Users with validation targets and something to see, as they looked before them; not more than some thousand."""
-    split = dataset.split
+def validation_users(dataset: Dataset, recipe: Recipe) -> Audience:
+    """Users with validation targets and something to see, as they looked before them; not more than some thousand.
+
+    Where a re-scorer is trained on validation targets, those of the other users are left out: scores that were fitted to the very
+    answers would promise too much.
+    """
+    split, seed = dataset.split, recipe.seed
     users = np.flatnonzero((split.valid_end > split.valid_start) & (split.valid_start > 0))
+    if recipe.rescore.name != "none" and recipe.rescore.positions == "validation":
+        users = watched_users(dataset, recipe.rescore, seed)
     if len(users) == 0:
         raise DataContractError("no user has a history and validation targets", where="recall.scores", remedy="keep recall.scores = 'raw'")
     if len(users) > _MOST_USERS:

@@ -145,8 +145,10 @@ class Pipeline:
     def serving(self, index: Artifact, probabilities: ScoreProbabilities | None = None) -> recall.Serving:
         """What lists from an index are made with."""
         rescorer = self.rescorer(index)
-        order = rescore.PoolRescorer(rescorer, self.recipe, self.vectors) if rescorer else None
-        return replace(self._recalling(index), probabilities=probabilities, rescorer=order)
+        return replace(self._recalling(index), probabilities=probabilities, rescorer=self._order(rescorer) if rescorer else None)
+
+    def _order(self, rescorer: Artifact) -> rescore.PoolRescorer:
+        return rescore.PoolRescorer(rescorer, self.recipe, self.vectors)
 
     def _recalling(self, index: Artifact) -> recall.Serving:
         neighbours = open_neighbours(self.model_artifact, self.dataset) if isinstance(self.recipe.model, NeighbourSettings) else None

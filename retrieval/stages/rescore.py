@@ -17,6 +17,7 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.splits import ranges
 from retrieval.index.pools import Pools
 from retrieval.models.rescoring.model import RescoringModel, build_rescorer
+from retrieval.models.settings import EncoderSettings
 from retrieval.stages.audience import Audience, Rows
 from retrieval.stages.build_index import load_vectors
 from retrieval.stages.item_filter import filter_identity
@@ -80,7 +81,7 @@ def rescoring_run(serving: Serving, checkpoints: Checkpoints) -> tuple[TrainingR
     watched, fitted = (recalled_at(server, each) for each in positions(dataset, settings, recipe.seed))
     examples = RescoreExamples(fitted, settings.training.batch_size, settings.training.negatives, recipe.seed)
     occurrences = examples.recalled.occurrences(items, settings.history, dataset.catalog.n_items)
-    model = _model(settings, serving.vectors, recipe.seed)
+    model = _model(recipe, serving.vectors)
     run = TrainingRun(
         model=model,
         examples=examples,
@@ -96,9 +97,15 @@ def rescoring_run(serving: Serving, checkpoints: Checkpoints) -> tuple[TrainingR
 class PoolRescorer:
     """Puts the pools of a batch into the order of a trained re-scorer."""
 
-    def __init__(self, artifact: Artifact, recipe: Recipe, vectors: Artifact) -> None:
-        self.model, self.length = _model(recipe.rescore, vectors, recipe.seed), recipe.rescore.history
-        TensorFile(artifact.file(WEIGHTS)).fill(self.model.state_dict())
+    def __init__(self, artifact: Artifact, recipe: Recipe, vectors: Artifact, rows: Rows | None = None) -> None:
+        """With `rows` [N] the re-scorer is of another catalog: its row of every item here, -1 for none, whose vector is zero."""
+        self.model, self.length = _model(recipe, vectors), recipe.rescore.history
+        weights, state = TensorFile(artifact.file(WEIGHTS)), self.model.state_dict()
+        if rows is None:
+            weights.fill(state)
+        else:
+            for name, value in state.items():
+                value.copy_(_moved(weights[name], rows) if name in self.model.per_item else weights[name])
         self.model.eval()
 
     def __call__(self, pools: Pools, encoded: EncodedUsers) -> Pools:
@@ -146,6 +153,11 @@ def positions(dataset: Dataset, settings: RescoreSettings, seed: int) -> tuple[P
     return Positions(watched, split.valid_start[watched], split.valid_end[watched]), Positions(users, visible, until)
 
 
+def watched_users(dataset: Dataset, settings: RescoreSettings, seed: int) -> Rows:
+    """The validation users whose answers a re-scorer has not been fitted to, though it was stopped by them."""
+    return positions(dataset, settings, seed)[0].users
+
+
 def recalled_at(server: Server, chosen: Positions) -> Recalled:
     """The pools of positions, as recall would have made them there, and which of their candidates came true."""
     dataset = server.serving.dataset
@@ -172,8 +184,16 @@ def standardised(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> NDA
     return scaled
 
 
-def _model(settings: RescoreSettings, vectors: Artifact, seed: int) -> RescoringModel:
-    return build_rescorer(settings.name, torch.from_numpy(np.array(load_vectors(vectors))), settings.blocks, seed)
+def _model(recipe: Recipe, vectors: Artifact) -> RescoringModel:
+    """A re-scorer as it begins: with what encoder and items agree on, and without the further columns of scored vectors."""
+    assert isinstance(recipe.model, EncoderSettings)  # noqa: S101 - the recipe has looked
+    found = np.array(load_vectors(vectors)[:, : recipe.model.dimension])
+    return build_rescorer(recipe.rescore.name, torch.from_numpy(found), recipe.rescore.blocks, recipe.seed)
+
+
+def _moved(table: torch.Tensor, rows: Rows) -> torch.Tensor:
+    known = torch.from_numpy(rows >= 0)
+    return torch.where(known[:, None], table[torch.from_numpy(np.maximum(rows, 0))], 0.0)
 
 
 def _came_true(dataset: Dataset, chosen: Positions, rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -42,7 +42,10 @@ class Published:
     def reference(self) -> Reference | None:
         """Its model on the night's log; None where that model has no answers for other logs."""
         model = self.artifact("model")
-        return Reference(self.night, model, self.dataset) if can_be_moved(self.night.recipe, model) else None
+        if not can_be_moved(self.night.recipe, model):
+            return None
+        rescorer = self.artifact("rescorer") if "rescorer" in self.version.artifacts else None
+        return Reference(self.night, model, self.dataset, rescorer)
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -18,7 +18,9 @@ from retrieval.stages.audience import Audience
 from retrieval.stages.encode import EncodedHistories
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe, parse_recipe
+from retrieval.stages.rescore import PoolRescorer
 from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests, VisibleEvents
+from retrieval.training.rescoring.settings import RescoreSettings
 
 
 class Reference(Pipeline):
@@ -30,11 +32,12 @@ class Reference(Pipeline):
         night: the night's pipeline.
         published: the model, one for which `can_be_moved`.
         trained_on: the dataset that it was trained on.
+        rescorer: the re-scorer that was published with it, if one was.
     """
 
-    def __init__(self, night: Pipeline, published: Artifact, trained_on: Dataset) -> None:
-        super().__init__(_recipe(night, published), night.stages, name="published", base=night)
-        self._published, self._trained_on = published, trained_on
+    def __init__(self, night: Pipeline, published: Artifact, trained_on: Dataset, rescorer: Artifact | None = None) -> None:
+        super().__init__(_recipe(night, published, rescorer), night.stages, name="published", base=night)
+        self._published, self._trained_on, self._rescorer = published, trained_on, rescorer
 
     @cached_property
     def model_artifact(self) -> Artifact:
@@ -52,6 +55,12 @@ class Reference(Pipeline):
     @cached_property
     def users(self) -> AbstractUserVectors:
         return _KnownEvents(self.model, self.dataset, self._rows)
+
+    def rescorer(self, index: Artifact) -> Artifact | None:  # noqa: ARG002 (it is the published one, whatever is searched)
+        return self._rescorer
+
+    def _order(self, rescorer: Artifact) -> PoolRescorer:
+        return PoolRescorer(rescorer, self.recipe, self.vectors, self._rows)
 
     @cached_property
     def vectors(self) -> Artifact:
@@ -89,13 +98,16 @@ def can_be_moved(night: Recipe, published: Artifact) -> bool:
 
 
 def with_model(night: Recipe, published: Artifact) -> Recipe:
-    """The night's recipe with the settings of a published model; a recipe checks that what a model reads is declared."""
-    return parse_recipe({**night.model_dump(by_alias=True), "model": published.manifest.settings["model"]}, night.name)
+    """The night's recipe with the settings of a published model, without re-scoring; it checks that what a model reads is declared."""
+    changes = {"model": published.manifest.settings["model"], "rescore": {}}
+    return parse_recipe({**night.model_dump(by_alias=True), **changes}, night.name)
 
 
-def _recipe(night: Pipeline, published: Artifact) -> Recipe:
-    """The night's recipe with the published model's settings, and the night's index as it was chosen."""
+def _recipe(night: Pipeline, published: Artifact, rescorer: Artifact | None) -> Recipe:
+    """The night's recipe with the settings of what is published, and the night's index as it was chosen."""
     recipe = with_model(night.recipe, published)
+    if rescorer is not None:
+        recipe = recipe.model_copy(update={"rescore": RescoreSettings.model_validate(rescorer.manifest.settings["rescore"])})
     index = recipe.index.model_copy(update={**night.index.summary["search"], "choose": ChoiceSettings()})
     return recipe.model_copy(update={"index": index, "recall": recipe.recall.model_copy(update={"scores": "raw"})})
 

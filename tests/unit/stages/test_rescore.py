@@ -12,6 +12,8 @@ from retrieval.core.errors import UsageError
 from retrieval.data.dataset import Dataset
 from retrieval.data.sequences import SequenceDataset
 from retrieval.stages.audience import Audience, Scope
+from retrieval.stages.build_index import load_vectors
+from retrieval.stages.calibrate import validation_users
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recall import Server
 from retrieval.stages.recipe import parse_recipe
@@ -56,7 +58,8 @@ def pipeline(workspace: Path) -> Pipeline:
 def test_it_is_off_by_default(pipeline: Pipeline, workspace: Path) -> None:
     plain = open_run(recipe(rescore={}), workspace)
     assert RescoreSettings().name == "none"
-    assert "rescorer" not in plain.measurements.path.name
+    assert "rescorer" in pipeline.candidates(Scope()).manifest.inputs
+    assert "rescorer" not in plain.candidates(Scope()).manifest.inputs
     assert all(record.artifact.kind != "rescorer" for record in plain.stages.records)
     assert all(base.recipe.rescore.name == "none" for base in pipeline.baselines().values())
 
@@ -163,6 +166,39 @@ def test_users_without_events_keep_the_order_that_their_fields_made(workspace: P
         changed = serving.rescorer(pools, encoded)
         kept = (changed.rows == pools.rows).all(axis=1) & (changed.scores == pools.scores).all(axis=1)
         assert kept.tolist() == [not each for each in changes]
+
+
+def test_item_vectors_are_those_that_encoder_and_items_share(workspace: Path) -> None:
+    model = {**recipe().model.model_dump(), "prior": {"hours": 24.0}}
+    run = open_run(recipe(model=model), workspace)
+    assert load_vectors(run.vectors).shape[1] == 9
+    built, _ = rescoring_run(run._recalling(run.index), Checkpoints(workspace / "unused"))
+    assert torch.equal(built.model.items.embedding.weight, torch.from_numpy(np.array(load_vectors(run.vectors)[:, :8])))
+
+
+def test_probabilities_are_fitted_on_users_whom_the_re_scorer_was_not(pipeline: Pipeline, workspace: Path) -> None:
+    fitted = pipeline.recipe.rescore.model_dump()
+    asked = {}
+    for where in ("training", "validation"):
+        changed = recipe(rescore={**fitted, "positions": where})
+        asked[where] = set(validation_users(pipeline.dataset, changed).users)
+        watched, trained = positions(pipeline.dataset, changed.rescore, changed.seed)
+        if where == "validation":
+            assert asked[where] == set(watched.users)
+            assert not asked[where] & set(trained.users)
+    assert asked["validation"] < asked["training"]
+
+
+def test_a_re_scorer_moves_to_another_catalog_with_its_items(pipeline: Pipeline) -> None:
+    artifact = pipeline.rescorer(pipeline.index)
+    assert artifact is not None
+    rows = np.arange(pipeline.dataset.catalog.n_items)[::-1].copy()
+    rows[3] = -1
+    own, moved = (PoolRescorer(artifact, pipeline.recipe, pipeline.vectors, each).model for each in (None, rows))
+    table, expected = moved.items.embedding.weight, own.items.embedding.weight.flip(0).clone()
+    expected[3] = 0.0
+    assert torch.equal(table, expected)
+    assert torch.equal(moved.scale, own.scale)
 
 
 def test_scores_are_standardised_over_what_is_there() -> None:

@@ -21,6 +21,7 @@ from retrieval.stages.ensure import Stages
 from retrieval.stages.nightly import night as night_module
 from retrieval.stages.nightly import verbs
 from retrieval.stages.nightly.collect import collect
+from retrieval.stages.nightly.measure import Published
 from retrieval.stages.nightly.night import run_night
 from retrieval.stages.nightly.plan import plan, plan_lines
 from retrieval.stages.nightly.records import Nights as Records
@@ -189,6 +190,23 @@ def test_the_published_model_gives_only_what_it_knows(again) -> None:
     lists = pl.read_parquet(reference.candidates(Scope()).files("part-"))
     assert unknown
     assert set(lists["item_id"]) <= known
+
+
+def test_the_published_model_is_judged_with_the_re_scorer_that_was_published(again) -> None:
+    """And not with one that the night has trained anew."""
+    changes = ("rescore.name=din", "rescore.examples=100", "rescore.training.steps=2", "rescore.training.validate_every=2")
+    assert again.run(8, *changes).status == "published"
+    publication = Publication(again.workspace, "walk")
+    version = publication.current()
+    for later, name in ((changes, "din"), ((), "none")):
+        night = Pipeline(again.request(10, *later).recipe(), Stages(Workspace(again.workspace)))
+        assert night.recipe.rescore.name == name
+        reference = Published(publication, version, night).reference
+        inputs = reference.candidates(Scope()).manifest.inputs
+        assert inputs["rescorer"] == version.artifacts["rescorer"].id
+        assert len(reference.measurements.summary["metrics"]) > 0
+    plain = Published(publication, publication.version(3), Pipeline(again.request(10, *changes).recipe(), night.stages)).reference
+    assert "rescorer" not in plain.candidates(Scope()).manifest.inputs
 
 
 def test_users_whose_targets_the_published_model_has_learned_do_not_judge(again) -> None:
