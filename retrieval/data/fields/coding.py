@@ -15,7 +15,8 @@ from retrieval.core.settings import Settings
 from retrieval.data.fields.settings import BucketedField, EntityField, MultiField, NamesField, VectorField
 from retrieval.data.kernels import hash_texts
 
-_MOST_DEVIATIONS = 5.0
+MOST_DEVIATIONS = 5.0
+"""How far from the mean a normalised number may lie."""
 _SAMPLE = 1_000_000
 Codes = NDArray[np.int32]
 Counts = NDArray[np.int64]
@@ -134,7 +135,7 @@ def _normalised(name: str, kind: str, numbers: NDArray[np.float64], events: Coun
     """Two numbers: the deviation from the mean, and whether there is no value."""
     known = numbers[(events > 0) & np.isfinite(numbers)]
     deviation = float(known.std()) or 1.0
-    scaled = np.clip((numbers - known.mean()) / deviation, -_MOST_DEVIATIONS, _MOST_DEVIATIONS)
+    scaled = np.clip((numbers - known.mean()) / deviation, -MOST_DEVIATIONS, MOST_DEVIATIONS)
     missing = np.isnan(scaled)
     values = np.stack([np.where(missing, 0.0, scaled), missing], axis=1).astype(np.float32)
     return FieldColumn(Coding(name=name, kind=kind, width=2), values=values)

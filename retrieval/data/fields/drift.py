@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.data.fields.coding import Coding, Counts, FieldColumn
+from retrieval.data.fields.coding import MOST_DEVIATIONS, Coding, Counts, FieldColumn
 
 _BINS = 10
 
@@ -39,17 +39,21 @@ def _has_shares(coding: Coding) -> bool:
 def _shares(column: FieldColumn, events: Counts) -> NDArray[np.float64]:
     """Events with each row of the field, as shares; the first is that of the unknown."""
     if column.values is not None:
-        return _binned(column.values, events)
+        return _binned(column.coding, column.values, events)
     assert column.codes is not None  # noqa: S101 - there are no others
     weights = events if column.offsets is None else np.repeat(events, np.diff(column.offsets))
     counts = np.bincount(column.codes, weights=weights, minlength=column.coding.rows)
     return _normal(counts)
 
 
-def _binned(values: NDArray[np.float32], events: Counts) -> NDArray[np.float64]:
+def _binned(coding: Coding, values: NDArray[np.float32], events: Counts) -> NDArray[np.float64]:
     """Numbers by their place among even bins of what is possible; vectors by whether they are there."""
-    missing = ~values.any(axis=1) if values.shape[1] != 2 else values[:, 1] > 0
-    bins = np.where(missing, 0, 1 + np.clip(((values[:, 0] + 5.0) * _BINS / 10.0).astype(np.int64), 0, _BINS - 1))
+    if coding.kind == "vector":
+        bins = values.any(axis=1).astype(np.int64)
+    else:
+        width = 2 * MOST_DEVIATIONS / _BINS
+        bins = 1 + np.clip(((values[:, 0] + MOST_DEVIATIONS) / width).astype(np.int64), 0, _BINS - 1)
+        bins[values[:, 1] > 0] = 0
     counts = np.bincount(bins, weights=events, minlength=_BINS + 1)
     return _normal(counts)
 

@@ -163,6 +163,14 @@ def test_drift_is_between_none_and_one() -> None:
     assert drift_of(vectors, np.array([1, 0]), np.array([0, 1]))["distance"] == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_a_vector_is_unknown_where_it_is_missing_whatever_its_size(dimension: int) -> None:
+    raw = [[0.0] * dimension, [2.0] * dimension, None]
+    vectors = code_column("v", VectorField(dimension=dimension), pl.Series(raw, dtype=pl.List(pl.Float32)), np.array([1, 1, 0]))
+    found = drift_of(vectors, np.array([1, 1, 2]), np.array([1, 0, 3]))
+    assert (found["unknown_in_training"], found["unknown_later"]) == (0.5, 0.75)
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "said"),
     [
