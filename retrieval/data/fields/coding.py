@@ -36,6 +36,8 @@ class Coding(Settings):
     """Of the rows from 1 on."""
     edges: tuple[float, ...] = ()
     """Row r + 1 begins at edge r; row 1 holds what lies before all."""
+    fitted: bool = False
+    """The edges are quantiles of the training part, not the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,15 @@ def code_column(name: str, settings: EntityField, values: pl.Series, events: Cou
     numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
     if not (settings.buckets or settings.edges):
         return _normalised(name, settings.kind, numbers, events)
-    return code_numbers(name, settings.kind, numbers, bucket_edges(settings, numbers[events > 0]))
+    return code_numbers(name, settings.kind, numbers, bucket_edges(settings, numbers[events > 0]), fitted=not settings.edges)
 
 
-def code_numbers(name: str, kind: str, numbers: NDArray[np.float64], edges: Sequence[float]) -> FieldColumn:
-    """Buckets of numbers [R]; NaN is missing."""
+def code_numbers(name: str, kind: str, numbers: NDArray[np.float64], edges: Sequence[float], *, fitted: bool = False) -> FieldColumn:
+    """Buckets of numbers [R]; NaN is missing. `fitted`: the edges are quantiles."""
     codes = (1 + np.searchsorted(np.asarray(edges), numbers, side="right")).astype(np.int32)
     codes[np.isnan(numbers)] = 0
-    return FieldColumn(Coding(name=name, kind=kind, rows=len(edges) + 2, edges=tuple(map(float, edges))), codes)
+    coding = Coding(name=name, kind=kind, rows=len(edges) + 2, edges=tuple(map(float, edges)), fitted=fitted)
+    return FieldColumn(coding, codes)
 
 
 def bucket_edges(settings: BucketedField, known: NDArray[np.float64]) -> Sequence[float]:

@@ -65,7 +65,8 @@ class FieldFit:
             return self._names(name, settings, raw)
         if isinstance(settings, EventNumericField):
             numbers = raw.columns[name].astype(np.float64)
-            return code_numbers(name, settings.kind, numbers, bucket_edges(settings, numbers[self.training]))
+            edges = bucket_edges(settings, numbers[self.training])
+            return code_numbers(name, settings.kind, numbers, edges, fitted=not settings.edges)
         numbers = self._gaps() if isinstance(settings, GapField) else self._ages(settings, items)
         return code_numbers(name, settings.kind, numbers, settings.edges)
 

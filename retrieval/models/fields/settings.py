@@ -1,6 +1,6 @@
 """Which fields a model reads, and how; free of torch."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 from retrieval.models.gates.settings import GateNetSettings, GateSettings, NoGate, PosoSettings
@@ -32,7 +32,21 @@ class FieldsSettings(Settings):
         """Whether interests take more than events, from fields or by POSO."""
         return bool(self.users) or self.poso.form != "none"
 
-    @property
-    def hidden_gate(self) -> bool:
-        """Whether hidden layers are gated."""
-        return isinstance(self.gate, GateNetSettings) and self.gate.hidden
+    @model_validator(mode="after")
+    def _settings_are_read(self) -> "FieldsSettings":
+        for side in ("items", "users", "events"):
+            repeated = {name for name in getattr(self, side) if getattr(self, side).count(name) > 1}
+            if repeated:
+                raise ValueError(f"{side} names '{min(repeated)}' twice")
+        gate = self.gate
+        if not (isinstance(gate, NoGate) or self.items or self.users or self.events):
+            raise ValueError(f"gate.name = '{gate.name}' needs fields to stand over")
+        if isinstance(gate, GateNetSettings) and gate.hidden and self.layers < 2:
+            raise ValueError(f"gate.hidden stands between layers: layers = {self.layers} has no place for it, set 2 at least")
+        if isinstance(gate, GateNetSettings) and gate.embedding == "none" and not gate.hidden:
+            raise ValueError("gate.embedding = 'none' without gate.hidden gates nothing; use gate.name = 'none'")
+        if self.id_dropout and not self.items:
+            raise ValueError("id_dropout needs items: without their fields nothing is left of an item")
+        if self.history_dropout and not self.users:
+            raise ValueError("history_dropout needs users: without their fields nothing is left of a user")
+        return self

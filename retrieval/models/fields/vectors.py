@@ -1,5 +1,7 @@
 """Rows -> the vectors of their fields: a lookup of codes for all of them, and a product for numbers."""
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -76,9 +78,18 @@ class FieldVectors(nn.Module):
 
 
 def row_names(coding: Coding) -> Iterator[str]:
-    """What every row of a field's table stands for, as another dataset's coding of the same field says it, too."""
-    named = dict(enumerate(coding.names, start=1))
-    return (f"{coding.name}={named[row]}" if row in named else f"{coding.name}#{row}" for row in range(coding.rows))
+    """What every row of a field's table stands for, as another dataset's coding of the same field says it, too.
+
+    A quantile's bucket is its place among so many, wherever its edges have moved.
+    """
+    yield f"{coding.name}#0"
+    if coding.names:
+        yield from (f"{coding.name}={name}" for name in coding.names)
+    elif coding.edges and not coding.fitted:
+        bounds = [-math.inf, *coding.edges, math.inf]
+        yield from (f"{coding.name} in [{low}, {high})" for low, high in itertools.pairwise(bounds))
+    else:
+        yield from (f"{coding.name}#{row}/{coding.rows - 1}" for row in range(1, coding.rows))
 
 
 _NOTHING = np.empty((0, 0), dtype=np.float32)

@@ -28,7 +28,11 @@ class PosoGate(nn.Module):
 
 
 class PosoModule(nn.Module, abc.ABC):
-    """x + W module(x, pc): W begins at zero, so that a model begins as it is without."""
+    """x + W module(x, pc) behind the encoder, x its interests: W begins at zero, so that a model begins as it is without.
+
+    Differs from the paper, which replaces layers inside of the network by personalised ones: here the module is a residual one
+    behind the whole encoder, which stays as it is, and the tokens are interests and not behaviours.
+    """
 
     def __init__(self, width: int, dimension: int) -> None:
         super().__init__()

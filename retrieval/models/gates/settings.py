@@ -46,7 +46,8 @@ class GateNetSettings(Settings):
 class PosoSettings(Settings):
     """POSO (Dai et al., 2022): the user's module is scaled by gates that see nothing but who the user is.
 
-    x' = 2 * sigmoid(gate(keys)) * module(x); 2 keeps the scale, for a gate begins at one half.
+    x' = x + W (2 * sigmoid(gate(keys)) * module(x)), x the encoder's interests; 2 keeps the scale, for a gate begins at one half.
+    Differs from the paper, in which personalised layers replace those of the network: here they are a residual behind it.
     """
 
     form: Literal["none", "mlp", "attention", "mmoe"] = "none"

@@ -44,6 +44,7 @@ class RescoreSettings(Settings):
     history: int = Field(50, ge=1)
     """Newest events that a candidate is compared with."""
     watched: float = Field(0.2, gt=0, lt=1)
-    """Share of the validation users that training is watched on; it is not trained on them."""
+    """Share of the validation users on whose validation targets training is watched: these are never trained on, what the users did
+    before only at `training` positions."""
     blocks: RescorerBlocks = RescorerBlocks()
     training: RescoreTraining = RescoreTraining()

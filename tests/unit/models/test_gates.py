@@ -135,7 +135,7 @@ def test_two_sigmoids_let_everything_through_at_first(settings: SENetSettings | 
 
 def test_hidden_gates_stand_between_the_layers() -> None:
     gate = GateNetSettings(embedding="none", hidden=True)
-    tower = GatedSum(FIELDS, WIDTH, FieldsSettings(gate=gate, layers=3))
+    tower = GatedSum(FIELDS, WIDTH, FieldsSettings(items=("any",), gate=gate, layers=3))
     assert tower.layers is not None
     assert sum(isinstance(each, HiddenGate) for each in tower.layers) == 2
     plain = GatedSum(FIELDS, WIDTH, FieldsSettings(layers=3))
@@ -190,7 +190,7 @@ def naive_personal(module, settings: PosoSettings, vectors: torch.Tensor, valid:
 
 
 @pytest.mark.parametrize("settings", POSOS, ids=lambda each: each.form)
-def test_poso_is_the_loop_of_the_paper(settings: PosoSettings) -> None:
+def test_poso_is_a_residual_of_the_papers_modules_over_interests(settings: PosoSettings) -> None:
     module = stirred(module_of(settings))
     vectors, valid, keys = poso_inputs()
     given = module(vectors, valid, keys)
@@ -224,3 +224,19 @@ def test_poso_counts_as_its_parts() -> None:
     assert count(attention) == (3 + experts) * width * width + gates
     gate = KEYS * hidden + hidden + hidden * experts + experts
     assert count(mmoe) == experts * (width + 1) * hidden + (width + 1) * experts + hidden * width + gate
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"items": ["a", "b", "a"]}, "items names 'a' twice"),
+        ({"gate": {"name": "senet"}}, "needs fields to stand over"),
+        ({"items": ["a"], "layers": 1, "gate": {"name": "gatenet", "hidden": True}}, "layers = 1 has no place for it"),
+        ({"items": ["a"], "gate": {"name": "gatenet", "embedding": "none"}}, "gates nothing"),
+        ({"users": ["a"], "id_dropout": 0.1}, "id_dropout needs items"),
+        ({"items": ["a"], "history_dropout": 0.1}, "history_dropout needs users"),
+    ],
+)
+def test_settings_that_nothing_would_read_are_refused(changes: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        FieldsSettings.model_validate(changes)

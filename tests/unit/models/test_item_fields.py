@@ -13,7 +13,7 @@ from retrieval.data.fields.settings import CategoricalField, MultiField, Numeric
 from retrieval.losses.settings import LossSettings
 from retrieval.models.fields.inputs import FieldInputs
 from retrieval.models.fields.settings import FieldsSettings
-from retrieval.models.fields.vectors import FieldVectors
+from retrieval.models.fields.vectors import FieldVectors, row_names
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.models.settings import ComiRecSASettings
 from retrieval.models.table import build_model
@@ -198,3 +198,16 @@ def test_every_parameter_has_a_state_to_go_on_from(chosen: list[int], further: d
     optimizer.collect(5.0)
     optimizer.step(0.01)
     assert optimizer.fits({name: tuple(value.shape) for name, value in optimizer.state().items()})
+
+
+def test_rows_are_taken_over_only_where_they_mean_the_same() -> None:
+    events, texts, numbers = np.ones(3, dtype=np.int64), pl.Series(["a", "b", "c"]), pl.Series([1.0, 2.0, 3.0])
+
+    def rows(settings: Any, values: pl.Series) -> list[str]:
+        return list(row_names(code_column("f", settings, values, events).coding))
+
+    assert rows(CategoricalField(), texts) == ["f#0", "f=a", "f=b", "f=c"]
+    assert rows(CategoricalField(hashed=2), texts) == ["f#0", "f#1/2", "f#2/2"]
+    assert rows(NumericField(edges=(2.0, 3.0)), numbers) == ["f#0", "f in [-inf, 2.0)", "f in [2.0, 3.0)", "f in [3.0, inf)"]
+    assert rows(NumericField(buckets=2), numbers) == rows(NumericField(buckets=2), 10 * numbers) == ["f#0", "f#1/2", "f#2/2"]
+    assert not set(rows(NumericField(buckets=3), numbers)[1:]) & set(rows(NumericField(buckets=2), numbers)[1:])

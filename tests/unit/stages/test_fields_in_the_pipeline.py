@@ -212,7 +212,7 @@ def test_a_warm_start_knows_values_by_their_names(tmp_path: Path) -> None:
     model, _ = Beginning(today.recipe, today.dataset, yesterday).model()
     name, old = "items.fields.vectors.table", load_file(yesterday.file("model.safetensors"))
     fresh, _ = Beginning(today.recipe, today.dataset).model()
-    assert model.field_rows[name] == ["group#0", "group=g0", "group=g2", "group=g3", "group=new", "price#0", "price#1", "price#2"]
+    assert model.field_rows[name] == ["group#0", "group=g0", "group=g2", "group=g3", "group=new", "price#0", "price#1/2", "price#2/2"]
     state = model.state_dict()
     assert torch.equal(state[name][[0, 1, 2, 3, 5, 6, 7]], old[name][[0, 1, 3, 4, 5, 6, 7]])
     assert torch.equal(state[name][4], fresh.state_dict()[name][4])
