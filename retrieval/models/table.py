@@ -17,7 +17,7 @@ from retrieval.models.item_tower import ItemTower
 from retrieval.models.mind import Mind
 from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularModel, RetrievalModel
 from retrieval.models.sasrec import SASRec
-from retrieval.models.settings import CountedSettings, ImportedSettings, ModelSettings, MultiInterestSettings
+from retrieval.models.settings import CountedSettings, ImportedSettings, MindSettings, ModelSettings, MultiInterestSettings
 from retrieval.models.youtube_dnn import YouTubeDNN
 
 ENCODERS = Table(
@@ -63,5 +63,6 @@ def _with_fields(model: RetrievalModel, fields: FieldInputs) -> RetrievalModel:
         model.event_fields = EventFields(fields, settings.dimension, settings.fields)
     if settings.fields.reads_users:
         interests = settings.interests if isinstance(settings, MultiInterestSettings) else 1
-        model.user_fields = UserFields(fields, settings.dimension, interests, settings.fields)
+        alone = 1 if isinstance(settings, MindSettings) and settings.adaptive else interests
+        model.user_fields = UserFields(fields, settings.dimension, interests, settings.fields, alone)
     return model

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.core.errors import DataContractError
 from retrieval.core.locks import exclusive, lock_of
+from retrieval.core.logging import get_logger
 from retrieval.core.progress import progress
 from retrieval.core.resources import keep_freed_memory
 from retrieval.core.seeds import derive_seed
@@ -33,6 +34,7 @@ from retrieval.training.rescoring.settings import RescoreSettings
 from retrieval.training.tensor_files import TensorFile
 
 _MOST_WATCHED = 2_000
+log = get_logger("rescore")
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
@@ -71,7 +73,18 @@ def write_rescorer(serving: Serving, staged: StagedArtifact) -> None:
         kept.give_best(staged.path(WEIGHTS))
     write_json(staged.path("history.json"), state.curve)
     best = next((point for point in state.curve if point["step"] == state.best_step), {})
-    staged.summary |= {"rescorer": recipe.rescore.name, **about, "best_step": state.best_step, "validation": best}
+    gain = _gain(best, recipe.evaluate.primary_cutoff)
+    staged.summary |= {"rescorer": recipe.rescore.name, **about, "best_step": state.best_step, "validation": best, **gain}
+
+
+def _gain(best: dict[str, float], n: int) -> dict[str, float]:
+    """What the best step gains over the order that recall itself has on the watched users; said aloud where it is nothing."""
+    if not best:
+        return {}
+    own, recalled = best[f"recall@{n}"], best[f"recall@{n} of recall"]
+    if own <= recalled:
+        log.warning("the re-scorer is no better than the order of recall", watched_recall=own, of_recall=recalled, remedy="rescore.name")
+    return {"gain": round(own - recalled, 6)}
 
 
 def rescoring_run(serving: Serving, checkpoints: Checkpoints) -> tuple[TrainingRun, dict[str, int]]:

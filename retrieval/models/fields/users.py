@@ -31,13 +31,13 @@ class UserFields(nn.Module):
     """Interests from events -> interests from events and fields.
 
     u_k = encoder_k + W_k sum_f v_f, v the gated fields of the user; then a POSO module where the settings ask for one. A
-    user without events has the second term alone, and in training so has a share of the examples. W_k begins small and
-    differs between interests, so that those of a user without events can part.
+    user without events has the second term alone, in the first `alone` interests, and in training so has a share of the
+    examples. W_k begins small and differs between interests, so that those of a user without events can part.
     """
 
-    def __init__(self, inputs: FieldInputs, dimension: int, interests: int, settings: FieldsSettings) -> None:
+    def __init__(self, inputs: FieldInputs, dimension: int, interests: int, settings: FieldsSettings, alone: int) -> None:
         super().__init__()
-        self.history_dropout = settings.history_dropout
+        self.history_dropout, self.alone = settings.history_dropout, alone
         self.fields = KnownOfUsers(inputs, dimension, settings) if settings.users else None
         self.spread = nn.Linear(dimension, interests * dimension, bias=False) if settings.users else None
         if self.spread is not None:
@@ -55,17 +55,19 @@ class UserFields(nn.Module):
         if histories.context is None:
             raise LookupError("a model that reads fields of users needs histories with their context")
         seen = self._seen(histories, every=every)
-        vectors, log_weights = found.vectors, found.log_weights
+        vectors, log_weights, valid = found.vectors, found.log_weights, found.valid
         if not self.training or self.history_dropout:  # what trains has some event
             vectors = vectors.masked_fill((seen == 0)[:, None, None], 0.0)
             log_weights = None if log_weights is None else log_weights.masked_fill((seen == 0)[:, None], 0.0)
+            # As many as will be served, though the encoder has counted the events that are left out.
+            valid = valid & ((seen > 0)[:, None] | (torch.arange(valid.shape[1], device=valid.device) < self.alone))
         distinct, places = _alike(histories.context, seen)
         if self.fields is not None and self.spread is not None:
             own = self.spread(self.fields(distinct))
             vectors = functional.embedding(places, own).view_as(vectors).add_(vectors)
         if self.poso is not None and self.keys is not None:
-            vectors = self.poso(vectors, found.valid, self.keys(distinct)[places])
-        return Interests(vectors, found.valid, found.routing, log_weights)
+            vectors = self.poso(vectors, valid, self.keys(distinct)[places])
+        return Interests(vectors, valid, found.routing, log_weights)
 
     def _seen(self, histories: Histories, *, every: bool) -> Int[Tensor, " R"]:
         """The events of the users, none where they are left out."""

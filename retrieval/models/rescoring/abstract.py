@@ -3,6 +3,7 @@
 import abc
 import itertools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +17,9 @@ class AbstractRescorer(nn.Module, abc.ABC):
 
     What is not valid or not present never changes the gain of what is.
     """
+
+    learns_histories: ClassVar[bool] = False
+    """It has a loss of its own on them."""
 
     @abc.abstractmethod
     def forward(

@@ -46,6 +46,8 @@ class DIEN(AbstractRescorer):
     Attention (equation 14) is softmax over the events of h_l W e. Differs from the paper as DIN here does.
     """
 
+    learns_histories = True
+
     def __init__(self, dimension: int, blocks: RescorerBlocks) -> None:
         super().__init__()
         self.extract = nn.GRU(dimension, dimension, batch_first=True)

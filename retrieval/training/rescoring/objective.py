@@ -33,6 +33,7 @@ class RescoreObjective:
     ) -> None:
         self.model, self.items, self.occurrences, self.blocks = model, items, occurrences, blocks
         self.length, self.seed, self.carried = length, seed, CarriedStates()
+        self.met = torch.nonzero(occurrences).flatten()
 
     def parts(self, groups: Groups, step: int, *, least_history: int | None, count: int) -> Iterator[Float[Tensor, ""]]:
         """The loss of a step, in one part: Dice reads the whole batch."""
@@ -40,14 +41,19 @@ class RescoreObjective:
         history, valid = windows(self.items, groups.start, groups.end, self.length)
         scores = self.model(history, valid, groups.rows, groups.present, groups.scores)
         loss = functional.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64))
-        if self.blocks.auxiliary:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "rescore others", step))
-            others = torch.randint(self.model.items.n_items, history.shape, generator=generator)
-            loss = loss + self.blocks.auxiliary * self.model.auxiliary(history, valid, others)
+        if self.blocks.auxiliary and self.model.rescorer.learns_histories:
+            loss = loss + self.blocks.auxiliary * self.model.auxiliary(history, valid, self.others(history, step))
         if self.blocks.regularisation:
             read = torch.cat([history[valid], groups.rows[groups.present]])
             loss = loss + self.blocks.regularisation * minibatch_aware(self.model.items, read, self.occurrences)
         yield loss
+
+    def others(self, history: Int[Tensor, "B L"], step: int) -> Int[Tensor, "B L"]:
+        """An item for every event that is not the event's own, drawn among those that the examples hold."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "rescore others", step))
+        places = torch.randint(len(self.met), history.shape, generator=generator)
+        same = self.met[places] == history
+        return self.met[torch.where(same, (places + 1) % len(self.met), places)]
 
 
 def minibatch_aware(items: Callable[[Tensor], Tensor], read: Int[Tensor, " r"], occurrences: Int[Tensor, " N"]) -> Float[Tensor, ""]:

@@ -37,10 +37,9 @@ class Recalled:
         return self.some(torch.nonzero(self.positive.any(dim=1) & (present & ~self.positive).any(dim=1)).flatten())
 
     def occurrences(self, items: Int[Tensor, " E"], length: int, n_items: int) -> Int[Tensor, " N"]:
-        """How often each item stands in these histories and pools, at least 1."""
+        """How often each item stands in these histories and pools."""
         history, valid = windows(items, self.start, self.end, length)
-        counts = torch.bincount(history[valid], minlength=n_items) + torch.bincount(self.rows[self.rows >= 0], minlength=n_items)
-        return counts.clamp(min=1)
+        return torch.bincount(history[valid], minlength=n_items) + torch.bincount(self.rows[self.rows >= 0], minlength=n_items)
 
 
 @dataclass(frozen=True)

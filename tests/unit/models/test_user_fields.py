@@ -112,17 +112,21 @@ def test_fields_of_events_change_interests_and_those_of_padding_do_not() -> None
     assert not torch.allclose(model.interests(history).vectors[:2], model.interests(shifted).vectors[:2])
 
 
-def test_histories_are_left_out_in_training_alone() -> None:
-    model = model_with(fields=FIELDS.model_copy(update={"history_dropout": 0.5, "events": ()}))
+@pytest.mark.parametrize("settings", [None, MindSettings(dimension=WIDTH, history=LENGTH, interests=2)])
+def test_histories_are_left_out_in_training_alone(settings: Any) -> None:
+    model = model_with(settings, fields=FIELDS.model_copy(update={"history_dropout": 0.5, "events": ()}))
     whole = model.prefix_interests(histories()).vectors
     assert torch.equal(whole, model.prefix_interests(histories()).vectors)
     model.train()
     torch.manual_seed(0)
-    given, valid = model.prefix_interests(histories()).vectors, histories().valid.flatten()
+    found, valid = model.prefix_interests(histories()), histories().valid.flatten()
+    given = found.vectors
     left_out = (given != whole).flatten(1).any(dim=1)[valid]
     assert 0 < int(left_out.sum()) < len(left_out)
     strangers = model.eval().interests(histories(START)).vectors.repeat_interleave(LENGTH, dim=0)
     torch.testing.assert_close(given[valid][left_out], strangers[valid][left_out], msg="left out is what a user without events has")
+    served = model.interests(histories(START)).valid.repeat_interleave(LENGTH, dim=0)
+    assert torch.equal(found.valid[valid][left_out], served[valid][left_out])
 
 
 def test_histories_without_their_owners_are_refused() -> None:

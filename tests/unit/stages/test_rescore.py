@@ -17,7 +17,7 @@ from retrieval.stages.calibrate import validation_users
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recall import Server
 from retrieval.stages.recipe import parse_recipe
-from retrieval.stages.rescore import PoolRescorer, positions, rescoring_run, standardised
+from retrieval.stages.rescore import PoolRescorer, _gain, positions, rescoring_run, standardised
 from retrieval.stages.run import open_run
 from retrieval.training.checkpoints import Checkpoints
 from retrieval.training.loop import train
@@ -199,6 +199,18 @@ def test_a_re_scorer_moves_to_another_catalog_with_its_items(pipeline: Pipeline)
     expected[3] = 0.0
     assert torch.equal(table, expected)
     assert torch.equal(moved.scale, own.scale)
+
+
+def test_a_re_scorer_says_what_it_gains_over_recall(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = pipeline.rescorer(pipeline.index).summary
+    at_best = summary["validation"]
+    assert summary["gain"] == pytest.approx(at_best["recall@20"] - at_best["recall@20 of recall"], abs=1e-6)
+    for own, warns in ((0.2, True), (0.1, True), (0.3, False)):
+        found = _gain({"recall@20": own, "recall@20 of recall": 0.2}, 20)
+        assert found == {"gain": pytest.approx(own - 0.2)}
+        captured = capsys.readouterr()
+        assert ("no better than the order of recall" in captured.out + captured.err) == warns
+    assert _gain({}, 20) == {}
 
 
 def test_scores_are_standardised_over_what_is_there() -> None:

@@ -118,6 +118,23 @@ def test_the_loss_is_a_softmax_of_the_positive_and_the_parts_beside_it() -> None
     assert float((parts[0] - parts[1]).detach()) > 0.5
 
 
+def test_what_is_told_from_the_next_event_is_another_item_that_somebody_met() -> None:
+    counts = torch.tensor([3, 0, 1, 2, 0, 0, 0, 0, 0, 0])
+    objective = RescoreObjective(model("dien"), ITEMS, counts, RescorerBlocks(attention=5, hidden=(6,)), 3, 7)
+    history = torch.tensor([[0, 2, 3, 1]]).repeat(50, 1)
+    others = objective.others(history, 4)
+    assert set(others.unique().tolist()) == {0, 2, 3}
+    assert not (others == history).any()
+    assert torch.equal(others, objective.others(history, 4))
+
+
+def test_a_re_scorer_without_a_loss_of_its_own_reads_no_drawn_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = RescoreExamples(recalled(), 4, 3, 7).batch(0)
+    monkeypatch.setattr(RescoreObjective, "others", lambda *_: pytest.fail("drawn for nothing"))
+    objective = RescoreObjective(model("din"), ITEMS, torch.ones(10, dtype=torch.int64), RescorerBlocks(attention=5, hidden=(6,)), 3, 7)
+    assert torch.isfinite(next(objective.parts(groups, 0, least_history=None, count=1)))
+
+
 def test_before_the_first_step_the_order_is_that_of_recall() -> None:
     given, built = recalled(), model().eval()
     scores = rescored(built, ITEMS, given.start, given.end, given.rows, given.scores, 3)
