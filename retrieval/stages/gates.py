@@ -1,12 +1,13 @@
 """What gates let through, on average: per field of every tower, for slices of users by how many events they have."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from retrieval.core.artifacts import Artifact
 from retrieval.core.seeds import derive_seed
@@ -19,7 +20,6 @@ from retrieval.models.retrieval_model import AbstractRetrievalModel, RetrievalMo
 GATES = "gates.json"
 _USERS = 4096
 _SLICES = {"no event": (0, 1), "1 event": (1, 2), "2 to 9": (2, 10), "10 to 99": (10, 100), "100 and more": (100, 2**62)}
-Values = NDArray[np.float64]
 
 
 def gates_of(artifact: Artifact) -> list[dict[str, Any]]:
@@ -35,7 +35,9 @@ def mean_gates(model: AbstractRetrievalModel, dataset: Dataset, seed: int) -> li
     """Rows of tower, field, and `means`: slice of users -> mean gate; 1 lets a field through as it is.
 
     An item's gates count for the users whose events it is in, an event's for its user. At most 4,096 users, drawn by seed,
-    with the whole of their histories. POSO's gates are one row: the mean over the module's parts.
+    with the whole of their histories. Hidden layers with a gate are rows, too. POSO's gates are two: the mean over the module's
+    parts, and their spread, the standard deviation over them, without which parts that are let through more and less would cancel out.
+    Of a sharded table, of which this process has a part, items have none.
     """
     if not isinstance(model, RetrievalModel) or not _gated(model):
         return []
@@ -58,23 +60,23 @@ def _some_users(dataset: Dataset, seed: int) -> NDArray[np.int64]:
 
 def _item_rows(model: RetrievalModel, dataset: Dataset, users: Any, lengths: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
     fields = model.items.fields
-    if fields is None or fields.sum.gate is None or model.items.sharded:
+    if fields is None or model.items.sharded:
         return
     positions, owner = ranges(dataset.sequences.offsets[:-1][users], lengths)
     met, places = np.unique(np.asarray(dataset.sequences.items[positions]), return_inverse=True)
     rows = torch.from_numpy(met.astype(np.int64)).to(model.items.embedding.weight.device)
-    gates = fields.sum.mean_gates(fields.parts(model.items.ids(rows), rows))
-    yield from _sliced("items", fields.names, gates.cpu().double().numpy()[places], lengths[owner])
+    gates = fields.sum.mean_gates(fields.parts(model.items.ids(rows), rows), fields.names)
+    yield from _sliced("items", gates, lengths[owner], places)
 
 
 def _event_rows(model: RetrievalModel, dataset: Dataset, users: Any, lengths: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
     fields = model.event_fields
-    if fields is None or fields.sum.gate is None:
+    if fields is None:
         return
     positions, owner = ranges(dataset.sequences.offsets[:-1][users], lengths)
-    gates = fields.sum.mean_gates(fields.vectors(torch.arange(fields.count, device=fields.combination.device)))
+    every = fields.vectors(torch.arange(fields.count, device=fields.combination.device))
     met = fields.combination.cpu().numpy()[positions]
-    yield from _sliced("events", fields.vectors.names, gates.cpu().double().numpy()[met], lengths[owner])
+    yield from _sliced("events", fields.sum.mean_gates(every, fields.vectors.names), lengths[owner], met)
 
 
 def _user_rows(model: RetrievalModel, users: Any, lengths: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
@@ -83,22 +85,25 @@ def _user_rows(model: RetrievalModel, users: Any, lengths: Any) -> Iterator[tupl
         return
     device = model.items.embedding.weight.device
     stages = Stages(torch.from_numpy(users).to(device), activity_bucket(torch.from_numpy(lengths).to(device)))
-    if fields.fields is not None and fields.fields.sum.gate is not None:
-        gates = fields.fields.sum.mean_gates(fields.fields.parts(stages))
-        yield from _sliced("users", fields.fields.names, gates.cpu().double().numpy(), lengths)
+    if fields.fields is not None:
+        yield from _sliced("users", fields.fields.sum.mean_gates(fields.fields.parts(stages), fields.fields.names), lengths)
     yield from _poso_rows(fields, stages, lengths)
 
 
 def _poso_rows(fields: UserFields, stages: Stages, lengths: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
     if fields.poso is None or fields.keys is None:
         return
-    gates = fields.poso.gates(fields.keys(stages)).mean(dim=1, keepdim=True)
-    yield from _sliced("poso", ["all parts"], gates.cpu().double().numpy(), lengths)
+    gates = fields.poso.gates(fields.keys(stages))
+    spread = gates.std(dim=1, correction=0)
+    yield from _sliced("poso", {"mean of all parts": gates.mean(dim=1), "spread of all parts": spread}, lengths)
 
 
-def _sliced(tower: str, names: list[str], gates: Values, lengths: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """Mean gates of rows [R,F] whose users have so many events [R]; a slice that nobody is in is left out."""
+def _sliced(
+    tower: str, gates: Mapping[str, Tensor], lengths: Any, places: Any = slice(None)
+) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Mean gates of rows, `places` of those given, whose users have so many events [R]; a slice that nobody is in is left out."""
     parts = {name: (lengths >= low) & (lengths < past) for name, (low, past) in _SLICES.items()}
     parts = {"everyone": np.ones(len(lengths), dtype=np.bool_), **parts}
-    for number, field in enumerate(names):
-        yield tower, field, {name: round(float(gates[part, number].mean()), 4) for name, part in parts.items() if part.any()}
+    for field, values in gates.items():
+        each = values.cpu().double().numpy()[places]
+        yield tower, field, {name: round(float(each[part].mean()), 4) for name, part in parts.items() if part.any()}

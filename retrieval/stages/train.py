@@ -95,6 +95,7 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
         kept = Checkpoints(checkpoints)
         state, model, about = _fit(beginning, kept)
         _write_weights(model, kept, staged.path(WEIGHTS))
+        _take_best(model, staged.path(WEIGHTS))
     if isinstance(recipe.model, NeighbourSettings):
         count_neighbours(recipe, dataset).write(staged.path)
     save_item_ids(dataset.catalog, staged.path(ITEM_IDS))
@@ -121,6 +122,15 @@ def _write_weights(model: AbstractRetrievalModel, kept: Checkpoints, path: Path)
         kept.give_best(path)  # the file as it is: the item table may be more than this process holds
     else:
         save_file(model.state_dict(), path)
+
+
+def _take_best(model: AbstractRetrievalModel, written: Path) -> None:
+    """Training leaves a sharded model at its last step: what is said of its gates is of the weights that were written, too."""
+    if isinstance(model, RetrievalModel) and model.items.sharded:
+        weights = TensorFile(written)
+        for name, value in model.state_dict().items():
+            if name not in model.per_item:
+                weights.copy(name, value)
 
 
 def _parameters(model: AbstractRetrievalModel) -> int:

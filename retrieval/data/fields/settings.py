@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from retrieval.core.settings import Settings
 
-MOST_ROWS = 100_000_000
+MOST_HASHED = 1_000_000
+"""A field's table is trained densely: the optimizer moves every row, and both its moments, in every step."""
 
 
 class FieldSource(Settings):
@@ -44,8 +45,15 @@ class NamesField(Settings):
 
     min_count: int = Field(1, ge=1)
     """Training events that a name needs to have a row of its own."""
-    hashed: int = Field(0, ge=0, le=MOST_ROWS)
-    """Rows that names are hashed into, without a vocabulary; 0: a row for each name. For very many of them."""
+    hashed: int = Field(0, ge=0)
+    """Rows that names are hashed into, without a vocabulary, a million at most; 0: a row for each name. For very many of them."""
+
+    @field_validator("hashed")
+    @classmethod
+    def _table_is_small(cls, hashed: int) -> int:
+        if hashed > MOST_HASHED:
+            raise ValueError(f"{hashed} rows are more than {MOST_HASHED}: every step moves the whole table, so hash into fewer")
+        return hashed
 
 
 class BucketedField(Settings):

@@ -1,5 +1,7 @@
 """The fields of a row brought together: gated, summed, and read by layers."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,6 +10,8 @@ from retrieval.models.fields.settings import FieldsSettings
 from retrieval.models.gates.gatenet import HiddenGate
 from retrieval.models.gates.settings import GateNetSettings
 from retrieval.models.gates.table import build_gate
+
+_HIDDEN = "hidden layer"
 
 
 class GatedSum(nn.Module):
@@ -27,11 +31,18 @@ class GatedSum(nn.Module):
         return total if self.layers is None else total + self.layers(gated.flatten(1))
 
     @torch.no_grad()
-    def mean_gates(self, fields: Float[Tensor, "R F D"]) -> Float[Tensor, "R F"]:
-        """How much of every field is let through, on average over its numbers; one where nothing is gated."""
-        if self.gate is None:
-            return fields.new_ones(fields.shape[:2])
-        return self.gate.weights(fields).mean(dim=2)
+    def mean_gates(self, fields: Float[Tensor, "R F D"], names: Sequence[str]) -> dict[str, Float[Tensor, " R"]]:
+        """How much of every field, and of every gated hidden layer, is let through, on average over its numbers."""
+        found, gated = dict[str, Tensor](), fields
+        if self.gate is not None:
+            found, gated = dict(zip(names, self.gate.weights(fields).mean(dim=2).unbind(dim=1), strict=True)), self.gate(fields)
+        values = gated.flatten(1)
+        for block in self.layers or ():
+            if isinstance(block, HiddenGate):
+                number = 1 + sum(name.startswith(_HIDDEN) for name in found)
+                found[f"{_HIDDEN} {number}"] = block.weights(values).mean(dim=1)
+            values = block(values)
+        return found
 
 
 def _layers(fields: int, dimension: int, settings: FieldsSettings) -> nn.Sequential:

@@ -40,4 +40,8 @@ class HiddenGate(nn.Module):
             nn.init.zeros_(self.matrix.weight)
 
     def forward(self, hidden: Float[Tensor, "R H"]) -> Float[Tensor, "R H"]:
-        return hidden * self.activation(self.matrix(hidden))
+        return hidden * self.weights(hidden)
+
+    def weights(self, hidden: Float[Tensor, "R H"]) -> Float[Tensor, "R H"]:
+        """What every activation is multiplied with."""
+        return self.activation(self.matrix(hidden))

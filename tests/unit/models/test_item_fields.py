@@ -1,15 +1,18 @@
 """Fields in the item tower: the vectors of a naive loop, made once a step, ids left out where they know nothing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from retrieval.data.fields.coding import FieldColumn, code_column
 from retrieval.data.fields.settings import CategoricalField, MultiField, NumericField, VectorField
+from retrieval.data.sequences import SequenceDataset
 from retrieval.losses.settings import LossSettings
 from retrieval.models.fields.inputs import FieldInputs
 from retrieval.models.fields.settings import FieldsSettings
@@ -17,6 +20,7 @@ from retrieval.models.fields.vectors import FieldVectors, row_names
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.models.settings import ComiRecSASettings
 from retrieval.models.table import build_model
+from retrieval.stages.train import _take_best
 from retrieval.training.examples import Prefixes, TrainingEvents
 from retrieval.training.objective import Objective
 from retrieval.training.optimizer import Optimizer
@@ -211,3 +215,24 @@ def test_rows_are_taken_over_only_where_they_mean_the_same() -> None:
     assert rows(NumericField(edges=(2.0, 3.0)), numbers) == ["f#0", "f in [-inf, 2.0)", "f in [2.0, 3.0)", "f in [3.0, inf)"]
     assert rows(NumericField(buckets=2), numbers) == rows(NumericField(buckets=2), 10 * numbers) == ["f#0", "f#1/2", "f#2/2"]
     assert not set(rows(NumericField(buckets=3), numbers)[1:]) & set(rows(NumericField(buckets=2), numbers)[1:])
+
+
+def test_gates_of_a_sharded_model_are_those_of_the_weights_that_were_written(tmp_path: Path) -> None:
+    written, column = model_with(), [columns()[2]]
+    settings = written.settings.model_copy(update={"fields": FieldsSettings(items=("letter",))})
+    whole, part = (
+        build_model(settings, ITEMS, seed, held, FieldInputs(items=column, trained=TRAINED)) for seed, held in ((2, None), (3, slice(0, 5)))
+    )
+    save_file(whole.state_dict(), tmp_path / "model.safetensors")
+    before = part.items.embedding.weight.clone()
+    _take_best(part, tmp_path / "model.safetensors")
+    assert torch.equal(part.items.fields.vectors.table, whole.items.fields.vectors.table)
+    assert torch.equal(part.items.embedding.weight, before)
+
+
+def test_the_share_that_gbce_sees_is_of_what_can_be_drawn() -> None:
+    lengths = np.full(6, 8)
+    sequences = SequenceDataset(np.arange(7) * 8, np.arange(48, dtype=np.int32) % 20, np.arange(48))
+    for fields, n_items in ((None, int(TRAINED.sum())), ([], ITEMS)):
+        objective = Objective(model_with(fields), TrainingEvents.of(sequences, lengths), LossSettings(name="gbce"), torch.float32, 1)
+        assert objective._competitors(objective.source(torch.arange(4), 0), None).n_items == n_items

@@ -114,7 +114,8 @@ def test_gates_explain_themselves(tmp_path: Path) -> None:
         ("items", "price"),
         ("events", "device"),
         ("users", "taste"),
-        ("poso", "all parts"),
+        ("poso", "mean of all parts"),
+        ("poso", "spread of all parts"),
     ]
     for row in rows:
         slices = ["everyone", "no event", "10 to 99"] if row["tower"] in ("users", "poso") else ["everyone", "10 to 99"]
@@ -139,6 +140,20 @@ def test_the_mean_gates_of_items_are_those_of_their_events(tmp_path: Path) -> No
         expected = model.items.fields.sum.gate.weights(parts).mean(dim=(0, 2))
     for row, mean in zip(gates_of(pipeline.model_artifact), expected.tolist(), strict=True):
         assert row["means"]["everyone"] == pytest.approx(mean, abs=1e-4)
+
+
+def test_gates_over_hidden_layers_are_told(tmp_path: Path) -> None:
+    fields = {"items": ["group"], "users": ["taste"], "layers": 3, "gate": {"name": "gatenet", "embedding": "none", "hidden": True}}
+    pipeline = pipeline_on(tmp_path, fields, **{"train.steps": 8, "train.validate_every": 8})
+    rows = gates_of(pipeline.model_artifact)
+    assert [(row["tower"], row["field"]) for row in rows] == [(tower, f"hidden layer {n}") for tower in ("items", "users") for n in (1, 2)]
+    model, sequences = pipeline.model, pipeline.dataset.sequences
+    with torch.no_grad():
+        every = torch.from_numpy(np.array(sequences.items)).long()
+        linear, relu, gate = model.items.fields.sum.layers[:3]
+        hidden = relu(linear(model.items.fields.parts(model.items.ids(every), every).flatten(1)))
+        expected = 2 * torch.sigmoid(hidden @ gate.matrix.weight.T)
+    assert rows[0]["means"]["everyone"] == pytest.approx(float(expected.mean()), abs=1e-4)
 
 
 def test_nothing_is_said_of_gates_where_nothing_is_gated(tmp_path: Path) -> None:
