@@ -179,6 +179,7 @@ def evaluate(
     ] = None,
     users: Annotated[Path | None, typer.Option(help="Parquet with user_id and fields, each of which divides the users.")] = None,
     split: Annotated[str, typer.Option(help="Which part of the truth, where it has a column split.")] = "test",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the values of users in --workspace, for compare.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure lists: of a recipe, or anybody's parquet against anybody's truth (which needs neither torch nor FAISS).
@@ -186,16 +187,25 @@ def evaluate(
     Example: retrieval evaluate --candidates lists.parquet --truth truth.parquet
     """
     if recipe is not None and candidates is None and truth is None:
-        if items or users or split != "test":
-            raise UsageError("--items, --users and --split go with --candidates and --truth", remedy="a recipe brings its own")
+        if items or users or split != "test" or keep:
+            raise UsageError("--items, --users, --split and --keep go with --candidates and --truth", remedy="a recipe brings its own")
         _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.measurements)
         return
     if recipe is not None or candidates is None or truth is None:
         raise UsageError("evaluate needs a RECIPE, or both --candidates and --truth")
-    from retrieval.stages.evaluate_files import evaluate_files, table
+    from retrieval.stages.evaluate_files import evaluate_files, keep_measurements, table
 
-    summary = evaluate_files(candidates, truth, items, users, split, overrides or ())
-    show(summary.model_dump(mode="json"), table(summary), as_json=as_json)
+    if not keep:
+        summary = evaluate_files(candidates, truth, items, users, split, overrides or ())
+        show(summary.model_dump(mode="json"), table(summary), as_json=as_json)
+        return
+    from retrieval.core.artifacts import Workspace
+    from retrieval.evaluation.measurements import SUMMARY, read_summary
+
+    made = keep_measurements(candidates, truth, items, users, split, overrides or (), Workspace(workspace))
+    summary = read_summary(made.file(SUMMARY))
+    text = f"{table(summary)}\n\nkept for compare: {made.path}"
+    show({**summary.model_dump(mode="json"), "path": str(made.path)}, text, as_json=as_json)
 
 
 def folds(

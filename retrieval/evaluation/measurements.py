@@ -1,7 +1,8 @@
 """Measurements of one system: a value per user per metric, and what follows from them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from retrieval.evaluation.certainty import detectable, detectable_sentence
 from retrieval.evaluation.contribution import InterestShare
 from retrieval.evaluation.settings import EvaluationSettings
 from retrieval.evaluation.slices import Slice
-from retrieval.evaluation.tables import read_table
+from retrieval.evaluation.tables import FrameWriter, read_table
 
 SCHEMA_VERSION = 2
 TABLES, SUMMARY = ("per_user.parquet", "slices.parquet"), "summary.json"
@@ -76,6 +77,19 @@ class Measurements:
         for name, table in zip(TABLES, (self.per_user, self.slices), strict=True):
             table.write_parquet(place(name))
         write_json(place(SUMMARY), self.summary.model_dump(mode="json"))
+
+
+@contextmanager
+def tables_in_blocks(place: Callable[[str], Path]) -> Iterator[Callable[..., None]]:
+    """Gives what writes the tables a block of users at a time, as `Evaluation.run` hands them over."""
+    with ExitStack() as stack:
+        writers = [stack.enter_context(FrameWriter(place(name))) for name in TABLES]
+
+        def write(*block: pl.DataFrame) -> None:
+            for writer, frame in zip(writers, block, strict=True):
+                writer.write(frame)
+
+        yield write
 
 
 def read_summary(path: Path) -> MeasurementSummary:

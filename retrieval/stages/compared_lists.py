@@ -10,7 +10,7 @@ from retrieval.core.seeds import derive_seed
 from retrieval.data.catalog import Catalog
 from retrieval.evaluation.tables import batches
 from retrieval.report.compared import MovedUser, SideBySide, SideItem
-from retrieval.stages.compared_runs import Run
+from retrieval.stages.compared_runs import Run, Sources
 
 _COMMON_USERS = 10_000
 
@@ -23,7 +23,7 @@ def sampled(users: pl.Series, seed: int) -> pl.Series:
     return users.gather(np.sort(chosen))
 
 
-def _listed(run: Run, users: pl.Series, n: int) -> pl.DataFrame:
+def _listed(run: Sources, users: pl.Series, n: int) -> pl.DataFrame:
     """user_id, item_id, rank: the first n items of some users, files read a part at a time."""
     wanted = pl.DataFrame({"user_id": users})
     found = batches(run.candidates.files("part-"), ("user_id", "item_id", "rank"))
@@ -31,8 +31,10 @@ def _listed(run: Run, users: pl.Series, n: int) -> pl.DataFrame:
 
 
 def common_share(first: Run, other: Run, users: pl.Series, n: int) -> float | None:
-    """Items in both lists of n of a user over the longer list, mean over the users with a list; None without any."""
-    return _common(_listed(first, users, n), _listed(other, users, n))
+    """Items in both lists of n of a user over the longer list, mean over the users with a list; None without any, or without the lists."""
+    if first.sources is None or other.sources is None:
+        return None
+    return _common(_listed(first.sources, users, n), _listed(other.sources, users, n))
 
 
 def _common(first: pl.DataFrame, other: pl.DataFrame) -> float | None:
@@ -43,19 +45,20 @@ def _common(first: pl.DataFrame, other: pl.DataFrame) -> float | None:
 
 
 def side_by_side(first: Run, other: Run, moved: Sequence[MovedUser], n: int, top: int) -> Iterator[SideBySide]:
-    """The first `top` items that both runs give to some users, and the hits among the first n."""
-    users = pl.Series("user_id", [user.user for user in moved])
-    if not moved:
+    """The first `top` items that both runs give to some users, and the hits among the first n; nothing where lists were not kept."""
+    users, runs = pl.Series("user_id", [user.user for user in moved]), [run.sources for run in (first, other) if run.sources is not None]
+    if not moved or len(runs) < 2:
         return
+    dataset = runs[0].dataset
     truth = (
-        pl.read_parquet(first.dataset.file("truth.parquet"))
+        pl.read_parquet(dataset.file("truth.parquet"))
         .filter(pl.col("split") == "test")
         .join(pl.DataFrame([users]), on="user_id", how="semi")
     )
-    items = Catalog.load(first.dataset.file("items.parquet")).frame.select("item_id", "title", category=pl.col("categories").list.first())
+    items = Catalog.load(dataset.file("items.parquet")).frame.select("item_id", "title", category=pl.col("categories").list.first())
     lists = [
         _listed(run, users, max(n, top)).sort("user_id", "rank").join(items, on="item_id", how="left", maintain_order="left")
-        for run in (first, other)
+        for run in runs
     ]
     for user in moved:
         targets = set(truth.filter(pl.col("user_id") == user.user)["item_id"])

@@ -18,16 +18,23 @@ _UNTOLD = ("evaluate.frontier_",)
 
 
 @dataclass(frozen=True)
-class Run:
-    """One side of a comparison: the measurements, and what they were made of."""
+class Sources:
+    """What the measurements of a recipe's run were made of."""
 
-    name: str
-    artifact: Artifact
     dataset: Artifact
     candidates: Artifact
     vectors: Artifact
     model: Artifact
     index: Artifact
+
+
+@dataclass(frozen=True)
+class Run:
+    """One side of a comparison: the measurements, and what they were made of; None for anybody's parquet."""
+
+    name: str
+    artifact: Artifact
+    sources: Sources | None
 
     @property
     def measurements(self) -> Measurements:
@@ -41,17 +48,24 @@ class Run:
 
     @property
     def truth(self) -> str:
-        """The sha256 of who was asked for what."""
-        return self.dataset.manifest.files["truth.parquet"].sha256
+        """The sha256 of who was asked for what; a recipe's test users and anybody's who were measured on the same file are alike."""
+        if self.sources is not None:
+            return self.sources.dataset.manifest.files["truth.parquet"].sha256
+        split = self.artifact.manifest.settings["split"]
+        return self.artifact.manifest.inputs["truth"] + ("" if split == "test" else f" {split}")
 
     def settings(self) -> dict[str, Any]:
         """Everything the run was made with, by dotted name."""
-        found: dict[str, Any] = {"starts from": self.model.manifest.inputs.get("start_from", None)}
-        for artifact, prefix in ((self.dataset, ""), (self.model, ""), (self.index, "index."), (self.candidates, ""), (self.artifact, "")):
+        own = dict(flat_settings(self.artifact.manifest.settings))
+        found = own if self.sources is None else self._settings(self.sources) | own
+        return {name: value for name, value in found.items() if not name.startswith(_UNTOLD)}
+
+    def _settings(self, of: Sources) -> dict[str, Any]:
+        found: dict[str, Any] = {"starts from": of.model.manifest.inputs.get("start_from", None)}
+        for artifact, prefix in ((of.dataset, ""), (of.model, ""), (of.index, "index."), (of.candidates, "")):
             found |= {prefix + name: value for name, value in flat_settings(artifact.manifest.settings)}
-        found |= {f"library {name}": version for name, version in self.model.manifest.libraries.items()}
-        found = {name: value for name, value in found.items() if not name.startswith(_UNTOLD)}
-        return found | {"code version": self.model.manifest.code_version, "dataset": self.dataset.id}
+        found |= {f"library {name}": version for name, version in of.model.manifest.libraries.items()}
+        return found | {"code version": of.model.manifest.code_version, "dataset": of.dataset.id}
 
 
 def flat_settings(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -146,11 +160,13 @@ def _by_id(handle: str, workspace: Path) -> Artifact:
 
 
 def _run(name: str, measurements: Artifact) -> Run:
+    if "candidates" not in measurements.manifest.inputs:
+        return Run(name or f"lists {measurements.id[:6]}", measurements, None)
     candidates, dataset = (_beside(measurements, kind, measurements.manifest.inputs[kind]) for kind in ("candidates", "dataset"))
     vectors, index = (_beside(candidates, kind, candidates.manifest.inputs[kind]) for kind in ("vectors", "index"))
     model = _beside(vectors, "model", vectors.manifest.inputs["model"])
     given = str(model.manifest.settings.get("model", {}).get("name", "model"))
-    return Run(name or f"{given} {measurements.id[:6]}", measurements, dataset, candidates, vectors, model, index)
+    return Run(name or f"{given} {measurements.id[:6]}", measurements, Sources(dataset, candidates, vectors, model, index))
 
 
 def _beside(artifact: Artifact, kind: str, artifact_id: str) -> Artifact:
@@ -176,5 +192,9 @@ def _require_same_users(first: Run, other: Run) -> None:
             f"'{first.name}' and '{other.name}' were measured on different users or targets",
             where="compare",
             expected="one split of one log",
-            remedy=f"see dataset/{first.dataset.id} and dataset/{other.dataset.id}",
+            remedy=f"see {_truth_of(first)} and {_truth_of(other)}",
         )
+
+
+def _truth_of(run: Run) -> str:
+    return f"the truth of {run.artifact.path}" if run.sources is None else f"dataset/{run.sources.dataset.id}"

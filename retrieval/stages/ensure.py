@@ -20,7 +20,7 @@ FORMATS = {
     "rescorer": 1,
     "calibration": 1,
     "candidates": 1,
-    "measurements": 2,
+    "measurements": 3,
     "folds": 1,
     "report": 1,
 }

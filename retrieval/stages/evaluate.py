@@ -1,7 +1,6 @@
 """evaluate: candidates against the truth, and what interests and list builder had to do with it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +14,9 @@ from retrieval.evaluation.facts import ItemFacts
 from retrieval.evaluation.frontier import FrontierPoint, frontier
 from retrieval.evaluation.health import interest_health
 from retrieval.evaluation.leaks.findings import LeakReport
-from retrieval.evaluation.measurements import SUMMARY, TABLES, MeasurementSummary
+from retrieval.evaluation.measurements import SUMMARY, MeasurementSummary, tables_in_blocks
 from retrieval.evaluation.metrics import Knowledge
-from retrieval.evaluation.tables import FrameWriter, read_table
+from retrieval.evaluation.tables import read_table
 from retrieval.evaluation.truth import GroundTruth, sampled_truth
 from retrieval.index.pools import Pools, Seen
 from retrieval.recall.context import ListContext
@@ -76,13 +75,7 @@ def _measure(measured: Measured, staged: StagedArtifact) -> MeasurementSummary:
     timed = measured.dataset.summary["time"]["unit"] == "seconds"
     labels = label_test_users(dataset, measured.candidates, recipe.evaluate.slices, timed=timed)
     evaluation = Evaluation(recipe.evaluate, _knowledge(measured, dataset), labels, recipe.machine.threads)
-    with ExitStack() as stack:
-        writers = [stack.enter_context(FrameWriter(staged.path(name))) for name in TABLES]
-
-        def write(*block: pl.DataFrame) -> None:
-            for writer, frame in zip(writers, block, strict=True):
-                writer.write(frame)
-
+    with tables_in_blocks(staged.path) as write:
         return evaluation.run(measured.candidates.files("part-"), measured.dataset.file("truth.parquet"), "test", write)
 
 

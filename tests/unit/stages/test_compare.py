@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
+from retrieval.core.artifacts import Workspace
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.report.compare_page import compare_page
 from retrieval.report.compared import CompareContent
@@ -15,6 +16,7 @@ from retrieval.report.markdown import render_markdown
 from retrieval.stages.audience import Scope
 from retrieval.stages.compare import compare_runs, comparison_text, write_comparison
 from retrieval.stages.compared_runs import flat_settings, open_runs
+from retrieval.stages.evaluate_files import keep_measurements
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import FinishedRun, open_run, run_all
 
@@ -242,3 +244,22 @@ def test_a_report_corrects_for_its_number_of_baselines(folder: Path, finished: F
     assert len(found) == 2
     assert found[0]["adjusted"] == pytest.approx(min(1.0, 2 * found[0]["p"]))
     assert found[1]["adjusted"] == pytest.approx(max(found[0]["adjusted"], found[1]["p"]))
+
+
+def test_lists_of_anybody_are_kept_and_compared(folder: Path, finished: FinishedRun, tmp_path: Path) -> None:
+    dataset, lists = finished.pipeline.dataset_artifact, finished.pipeline.candidates(Scope())
+    truth, settings = dataset.file("truth.parquet"), ["cutoffs=[5,10]", "primary=recall@5", "resamples=200"]
+    theirs = tmp_path / "theirs.parquet"
+    pl.concat(pl.read_parquet(part) for part in lists.files("part-")).filter(pl.col("user_id") % 2 == 0).write_parquet(theirs)
+    workspace = Workspace(folder / "workspace")
+    kept = keep_measurements(theirs, truth, None, None, "test", settings, workspace)
+    assert keep_measurements(theirs, truth, None, None, "test", settings, workspace).id == kept.id
+    found = compare_runs([f"mine={finished.report.path}", f"theirs={kept.path}"], folder / "workspace", 2, 2)
+    (pair,) = found.pairs
+    # Half of the users have no list.
+    assert pair.comparison.differences["recall@5"].mean < 0.0
+    assert (pair.common, pair.lists) == (None, ())
+    assert "theirs is worse than mine" in " ".join(compare_page(found).summary)
+    other = keep_measurements(theirs, truth, None, None, "valid", settings, workspace)
+    with pytest.raises(UsageError, match="measured on different users or targets"):
+        open_runs([str(finished.report.path), other.id], folder / "workspace")
