@@ -56,7 +56,7 @@ from retrieval.training.table import EXAMPLES
 
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 RECIPES = {"ml-1m": "ml-1m/comirec-sa-fields.toml", "globo-news": "globo-news/interest-transformer-fields.toml"}
-NOTHING = ["model.fields.items=[]", "model.fields.users=[]", "model.fields.events=[]"]
+NOTHING = [f"model.fields.{name}" for name in ("items=[]", "users=[]", "events=[]", "id_dropout=0", "history_dropout=0")]
 
 
 def gatenet(form: str, shared: bool) -> list[str]:
