@@ -131,7 +131,7 @@ def test_hostile_index_files_are_read_in_a_child_and_kill_nobody_else(artifacts:
         # The head of the file is where types, sizes and counts stand.
         place = draw.randrange(4, min(200, len(whole)))
         (hostile / f"{number:04d}").write_bytes(whole[:place] + draw.randbytes(8) + whole[place + 8 :])
-    for name, head in {"another": b"XXXX", "map": b"IxMp", "binary": b"IBxF"}.items():
+    for name, head in {"another": b"Junk", "map": b"IxMp", "binary": b"IBxF"}.items():
         (hostile / name).write_bytes(head + whole[4:])
     words = [str(hostile), str(summary["count"]), str(summary["dimension"])]
     left, outcomes, crashes = count + 3, {}, 0

@@ -12,44 +12,6 @@ from torch import Tensor, nn
 from retrieval.models.rescoring.dice import Dice
 
 
-class AbstractRescorer(nn.Module, abc.ABC):
-    """A history and its recalled candidates -> what each candidate's score gains.
-
-    What is not valid or not present never changes the gain of what is.
-    """
-
-    learns_histories: ClassVar[bool] = False
-    """It has a loss of its own on them."""
-
-    @abc.abstractmethod
-    def forward(
-        self,
-        events: Float[Tensor, "B L D"],
-        valid: Bool[Tensor, "B L"],
-        targets: Float[Tensor, "B C D"],
-        present: Bool[Tensor, "B C"],
-        recalled: Float[Tensor, "B C"],
-    ) -> Float[Tensor, "B C"]:
-        """The gains of C candidates of B users.
-
-        Args:
-            events: item vectors of the history, oldest first and left-aligned.
-            valid: which of them there are.
-            targets: item vectors of the candidates.
-            present: which of them there are.
-            recalled: how recall scored them, standardised in the user's own pool.
-        """
-
-    def auxiliary(
-        self,
-        events: Float[Tensor, "B L D"],
-        valid: Bool[Tensor, "B L"],  # noqa: ARG002 (a re-scorer may have one)
-        others: Float[Tensor, "B L D"],  # noqa: ARG002
-    ) -> Float[Tensor, ""]:
-        """A loss of its own on histories; `others` are vectors of items drawn for each position. 0 where there is none."""
-        return events.new_zeros(())
-
-
 class GainLayers(nn.Module):
     """Layers with Dice down to one number, which is 0 at first: a re-scorer begins as the order of recall."""
 
@@ -69,6 +31,48 @@ class GainLayers(nn.Module):
         return gains
 
 
-def with_recalled(read: Float[Tensor, "B C D"], targets: Float[Tensor, "B C D"], recalled: Float[Tensor, "B C"]) -> Float[Tensor, "B C S"]:
-    """What the layers see: what was read for a candidate, the candidate, and its score in recall."""
-    return torch.cat([read, targets, recalled[:, :, None]], dim=-1)
+class AbstractRescorer(nn.Module, abc.ABC):
+    """A history and its recalled candidates -> what each candidate's score gains.
+
+    What is not valid or not present never changes the gain of what is.
+    """
+
+    learns_histories: ClassVar[bool] = False
+    """It has a loss of its own on them."""
+    layers: GainLayers
+
+    def forward(
+        self,
+        events: Float[Tensor, "B L D"],
+        valid: Bool[Tensor, "B L"],
+        targets: Float[Tensor, "B C D"],
+        present: Bool[Tensor, "B C"],
+        recalled: Float[Tensor, "B C"],
+    ) -> Float[Tensor, "B C"]:
+        """The gains of C candidates of B users, from what is read for each, the candidate itself and its score in recall.
+
+        Args:
+            events: item vectors of the history, oldest first and left-aligned.
+            valid: which of them there are.
+            targets: item vectors of the candidates.
+            present: which of them there are.
+            recalled: how recall scored them, standardised in the user's own pool.
+        """
+        read = self.read(events, valid, targets, present)
+        gains: Tensor = self.layers(torch.cat([read, targets, recalled[:, :, None]], dim=-1), present)
+        return gains
+
+    @abc.abstractmethod
+    def read(
+        self, events: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"], targets: Float[Tensor, "B C D"], present: Bool[Tensor, "B C"]
+    ) -> Float[Tensor, "B C D"]:
+        """What the history says, read for each candidate."""
+
+    def auxiliary(
+        self,
+        events: Float[Tensor, "B L D"],
+        valid: Bool[Tensor, "B L"],  # noqa: ARG002 (a re-scorer may have one)
+        others: Float[Tensor, "B L D"],  # noqa: ARG002
+    ) -> Float[Tensor, ""]:
+        """A loss of its own on histories; `others` are vectors of items drawn for each position. 0 where there is none."""
+        return events.new_zeros(())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.models.recurrent import run_gru
-from retrieval.models.rescoring.abstract import AbstractRescorer, GainLayers, with_recalled
+from retrieval.models.rescoring.abstract import AbstractRescorer, GainLayers
 from retrieval.models.rescoring.settings import RescorerBlocks
 
 
@@ -55,18 +55,16 @@ class DIEN(AbstractRescorer):
         self.evolve = AUGRU(dimension)
         self.layers = GainLayers(2 * dimension + 1, blocks.hidden)
 
-    def forward(
+    def read(
         self,
         events: Float[Tensor, "B L D"],
         valid: Bool[Tensor, "B L"],
         targets: Float[Tensor, "B C D"],
-        present: Bool[Tensor, "B C"],
-        recalled: Float[Tensor, "B C"],
-    ) -> Float[Tensor, "B C"]:
+        present: Bool[Tensor, "B C"],  # noqa: ARG002 (the layers leave out what is absent)
+    ) -> Float[Tensor, "B C D"]:
         states = self.states(events, valid)
-        read = self.evolve(states, valid, self.attention(states, valid, targets))
-        gains: Tensor = self.layers(with_recalled(read, targets, recalled), present)
-        return gains
+        read: Tensor = self.evolve(states, valid, self.attention(states, valid, targets))
+        return read
 
     def states(self, events: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
         """The interest after every event; zero behind the history's end."""

@@ -3,7 +3,7 @@
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from retrieval.models.rescoring.abstract import AbstractRescorer, GainLayers, with_recalled
+from retrieval.models.rescoring.abstract import AbstractRescorer, GainLayers
 from retrieval.models.rescoring.dice import Dice
 from retrieval.models.rescoring.settings import RescorerBlocks
 
@@ -45,14 +45,8 @@ class DIN(AbstractRescorer):
         self.unit = ActivationUnit(dimension, blocks.attention)
         self.layers = GainLayers(2 * dimension + 1, blocks.hidden)
 
-    def forward(
-        self,
-        events: Float[Tensor, "B L D"],
-        valid: Bool[Tensor, "B L"],
-        targets: Float[Tensor, "B C D"],
-        present: Bool[Tensor, "B C"],
-        recalled: Float[Tensor, "B C"],
-    ) -> Float[Tensor, "B C"]:
-        read = self.unit(events, valid, targets, present) @ (events * valid[:, :, None])
-        gains: Tensor = self.layers(with_recalled(read, targets, recalled), present)
-        return gains
+    def read(
+        self, events: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"], targets: Float[Tensor, "B C D"], present: Bool[Tensor, "B C"]
+    ) -> Float[Tensor, "B C D"]:
+        weights: Tensor = self.unit(events, valid, targets, present)
+        return weights @ (events * valid[:, :, None])
