@@ -11,6 +11,7 @@ from retrieval.evaluation.comparison import Comparison
 from retrieval.evaluation.contribution import InterestShare
 from retrieval.evaluation.frontier import FrontierPoint as MeasuredPoint
 from retrieval.evaluation.leaks.findings import Finding
+from retrieval.evaluation.rescoring import RescoringGain
 from retrieval.evaluation.slices import Slice
 from retrieval.report.explained import ExplainedUser
 
@@ -239,6 +240,19 @@ class FieldsSummary(Settings):
     gates: tuple[GateMeans, ...] = ()
 
 
+class RescoringSummary(Settings):
+    """A re-scorer (`name`, empty where there is none): `gain` over the order of recall on the test users, and the figure `metric` of both
+    orders for the `watched` validation users when it was trained.
+    """
+
+    name: str = ""
+    gain: RescoringGain | None = None
+    metric: str = ""
+    watched: int | None = None
+    watched_rescored: float | None = None
+    watched_recalled: float | None = None
+
+
 class KnowledgeSummary(Settings):
     """What the split lets a model know, by subject, how sequential the log is, and what the leak checker found.
 
@@ -284,6 +298,7 @@ class ReportContent(Settings):
     index: IndexQuality = IndexQuality()
     data: DataSummary = DataSummary()
     fields: FieldsSummary = FieldsSummary()
+    rescoring: RescoringSummary = RescoringSummary()
     knowledge: KnowledgeSummary = KnowledgeSummary()
     run: RunRecord = RunRecord()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from retrieval.report import field_sections, interest_sections, knowledge, part_sections, result_sections, run_sections
+from retrieval.report import field_sections, interest_sections, knowledge, part_sections, rescoring_sections, result_sections, run_sections
 from retrieval.report.content import ReportContent
 from retrieval.report.tables import Section
 
@@ -10,6 +10,7 @@ SECTIONS: tuple[Callable[[ReportContent], Section], ...] = (
     result_sections.headline,
     result_sections.over_cutoffs,
     result_sections.frontier,
+    rescoring_sections.rescoring,
     part_sections.slices,
     part_sections.contribution,
     interest_sections.health,

@@ -1,4 +1,4 @@
-"""Three plain sentences that follow from the figures: how good, better than what, and at which price in variety."""
+"""Plain sentences that follow from the figures: how good, better than what, at which price in variety, and whether re-scoring pays."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,12 @@ from retrieval.report.content import FrontierPoint, HealthFigure, ReportContent,
 _KEPT = 0.95  # share of the best recall that a weight may cost before it counts as dear
 
 
-def verdict(content: ReportContent) -> tuple[str, str, str]:
-    """Quality, comparison, and variety with the state of the interests, a sentence each."""
+def verdict(content: ReportContent) -> tuple[str, ...]:
+    """Quality, comparison, variety with the state of the interests, and re-scoring where there is any, a sentence each."""
     price, state = cost_of_variety(content.frontier, words.cutoff(content.results.primary)), interest_state(content.interests.health)
     warning = f"The data leak, so do not believe this: {content.knowledge.verdict} " if content.knowledge.leaks else ""
-    return warning + quality(content.results), comparison(content.results), f"{price}; {state}."
+    second_look = () if content.rescoring.gain is None else (content.rescoring.gain.verdict(),)
+    return warning + quality(content.results), comparison(content.results), f"{price}; {state}.", *second_look
 
 
 def quality(results: Results) -> str:

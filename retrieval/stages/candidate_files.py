@@ -16,7 +16,9 @@ from retrieval.recall.writer import lists_frame, write_frame
 from retrieval.stages.served import ServedUsers
 from retrieval.stages.user_vectors import PART_USERS, EncodedUsers, part_users, routing_entropy, vectors_frame
 
-DIAGNOSTICS = ("pool", "interests", "users")
+RECALLED = "recalled"
+"""Pools in the order of recall, where they are re-scored."""
+DIAGNOSTICS = ("pool", RECALLED, "interests", "users")
 # Rows of a part's largest table, at most, where a batch has no more; some 30 bytes each.
 _PART_ROWS = 1 << 23
 _COUNTS = ("users", "users_with_a_list", "lists_shorter_than_n")
@@ -72,7 +74,11 @@ class CandidateFiles:
         counts.update({name: counts[name] + count for name, count in zip(_COUNTS, counted, strict=True)})
         tables["part"].append(lists_frame(names, items, batch.lists))
         if self._diagnostics:
-            tables["pool"].append(lists_frame(names, items, batch.pools).drop("rank"))
+            pools = lists_frame(names, items, batch.pools)
+            # Where there are two orders, both have ranks: by them evaluation reads pieces of a file.
+            tables["pool"].append(pools.drop("rank") if batch.recalled is None else pools)
+            if batch.recalled is not None:
+                tables[RECALLED].append(lists_frame(names, items, batch.recalled).drop("score", "interest"))
             tables["interests"].append(_interests_frame(names, batch.encoded))
             tables["users"].append(_users_frame(names, batch))
 

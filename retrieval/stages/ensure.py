@@ -17,7 +17,7 @@ FORMATS = {
     "vectors": 1,
     "export": 1,
     "index": 2,
-    "rescorer": 2,
+    "rescorer": 3,
     "calibration": 1,
     "candidates": 1,
     "measurements": 3,

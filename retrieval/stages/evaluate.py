@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
+from retrieval.core.logging import get_logger
 from retrieval.data.catalog import Catalog
 from retrieval.data.dataset import Dataset
 from retrieval.evaluation.evaluator import Evaluation
@@ -16,6 +17,7 @@ from retrieval.evaluation.health import interest_health
 from retrieval.evaluation.leaks.findings import LeakReport
 from retrieval.evaluation.measurements import SUMMARY, MeasurementSummary, tables_in_blocks
 from retrieval.evaluation.metrics import Knowledge
+from retrieval.evaluation.rescoring import RescoringCost, rescoring_gain
 from retrieval.evaluation.tables import read_table
 from retrieval.evaluation.truth import GroundTruth, sampled_truth
 from retrieval.index.pools import Pools, Seen
@@ -25,26 +27,33 @@ from retrieval.recall.pools import Lists
 from retrieval.recall.popular import mix_popular
 from retrieval.recall.writer import lists_frame
 from retrieval.stages.build_index import load_vectors
+from retrieval.stages.candidate_files import RECALLED
 from retrieval.stages.item_filter import item_mask
 from retrieval.stages.list_context import catalog_context, histories_of, with_test_users
 from retrieval.stages.recall import popular_items, recall_settings
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.user_labels import label_test_users
 
+RESCORING = "rescoring.json"
+log = get_logger("evaluate")
+
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured: artifacts. `distances`: the vectors that tell how far items are apart, the same for all systems compared."""
+    """What is measured: artifacts. `distances`: the vectors that tell how far items are apart, the same for all systems compared.
+    `rescoring_cost`: takes the time of re-scoring, where candidates are re-scored.
+    """
 
     recipe: Recipe
     dataset: Artifact
     vectors: Artifact
     candidates: Artifact
     distances: Artifact | None = None
+    rescoring_cost: Callable[[], RescoringCost] | None = None
 
 
 def write_measurements(measured: Measured, leaks: LeakReport, staged: StagedArtifact) -> None:
-    """Measure the lists of the test users, the frontier of every list builder and the health of the interests.
+    """Measure the lists of the test users, the frontier of every list builder, the health of the interests, and what re-scoring brings.
 
     leaks: what was found in the data, the model and the lists; it is written beside the figures that rest on them.
     """
@@ -59,6 +68,8 @@ def write_measurements(measured: Measured, leaks: LeakReport, staged: StagedArti
     points = _frontier(measured, catalog, traded) if settings.frontier_lambdas else []
     write_json(staged.path("frontier.json"), [point.model_dump() for point in points])
     _write_health(measured, catalog, sample, staged)
+    if measured.rescoring_cost is not None:
+        _write_rescoring(measured, measured.rescoring_cost(), staged)
     write_json(staged.path("leaks.json"), {"verdict": leaks.verdict(), **leaks.model_dump(mode="json")})
     staged.summary |= {
         "leaks": {"kinds": len({finding.kind for finding in leaks.findings}), "verdict": leaks.verdict()},
@@ -79,15 +90,30 @@ def _measure(measured: Measured, staged: StagedArtifact) -> MeasurementSummary:
         return evaluation.run(measured.candidates.files("part-"), measured.dataset.file("truth.parquet"), "test", write)
 
 
-def _knowledge(measured: Measured, dataset: Dataset) -> Knowledge:
+def _write_rescoring(measured: Measured, cost: RescoringCost, staged: StagedArtifact) -> None:
+    """The two orders of the candidates, of all test users, with their whole lists of candidates."""
+    settings, truth = measured.recipe.evaluate, measured.dataset.file("truth.parquet")
+    orders = [measured.candidates.files(f"{kind}-") for kind in ("pool", RECALLED)]
+    found = rescoring_gain(orders[0], orders[1], truth, _facts(measured, Dataset.open(measured.dataset)), settings)
+    found = found.model_copy(update={"cost": cost})
+    write_json(staged.path(RESCORING), found.model_dump(mode="json"))
+    staged.summary["rescoring"] = found.verdict()
+    if not found.earned:
+        log.warning("re-scoring does not earn its time", metric=settings.primary, remedy="rescore.name = 'none'")
+
+
+def _facts(measured: Measured, dataset: Dataset) -> ItemFacts:
     facts = ItemFacts.of(dataset.catalog.frame, measured.recipe.evaluate)
-    facts = facts if measured.distances is None else facts.with_vectors(load_vectors(measured.distances))
+    return facts if measured.distances is None else facts.with_vectors(load_vectors(measured.distances))
+
+
+def _knowledge(measured: Measured, dataset: Dataset) -> Knowledge:
 
     def histories(users: pl.Series) -> tuple[np.ndarray, np.ndarray]:
         past = histories_of(dataset, users)
         return past.offsets, past.items
 
-    return Knowledge.of(facts, histories)
+    return Knowledge.of(_facts(measured, dataset), histories)
 
 
 def _frontier(measured: Measured, catalog: Catalog, truth: GroundTruth) -> list[FrontierPoint]:

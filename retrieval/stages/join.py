@@ -42,8 +42,9 @@ def join_shards(shards: Sequence[Artifact], scope: Scope, dataset: Dataset, batc
         first = number * part
         needed = [each for each in sources if each.first < first + len(piece.users) and each.stop > first]
         names = dataset.users["user_id"].gather(piece.users).to_frame("user_id")
-        for kind in ("part", *(DIAGNOSTICS if scope.who == "held-out" else ())):
-            write_frame(_rows(needed, kind, names), staged.path(part_name(kind, number)))
+        for kind in ("part", *DIAGNOSTICS):
+            if all(part_name(kind, each.number) in each.shard.manifest.files for each in needed):
+                write_frame(_rows(needed, kind, names), staged.path(part_name(kind, number)))
     staged.summary |= {**shards[0].summary, **counts}
 
 

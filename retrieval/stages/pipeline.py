@@ -15,6 +15,7 @@ from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
 from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
+from retrieval.evaluation.rescoring import RescoringCost
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.models.settings import CountedSettings, ImportedSettings, NeighbourSettings
 from retrieval.recall.probabilities import Method, ScoreProbabilities
@@ -29,6 +30,7 @@ from retrieval.stages.item_filter import never_given
 from retrieval.stages.join import join_shards
 from retrieval.stages.neighbours import open_neighbours
 from retrieval.stages.recipe import Recipe, baseline_recipes
+from retrieval.stages.rescoring_cost import rescoring_cost
 from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests
 from retrieval.stages.warm_start import find_start, identity_of
 from retrieval.training.checkpoints import TrainingState
@@ -43,6 +45,7 @@ class Pipeline:
     def __init__(self, recipe: Recipe, stages: Stages, *, name: str = "", base: "Pipeline | None" = None) -> None:
         self.recipe, self.stages, self.name, self._base = recipe, stages, name, base
         self._inputs: dict[str, dict[str, str]] = {}
+        self._rescorers: dict[str, Artifact] = {}
 
     def baselines(self) -> dict[str, "Pipeline"]:
         """Pipelines of the baselines on the same dataset."""
@@ -158,8 +161,10 @@ class Pipeline:
         """What re-scores candidates from an index; None where recall's order stays."""
         if self.recipe.rescore.name == "none":
             return None
-        settings, inputs = rescore.settings_of(self.recipe), self._searched(index)
-        return self._ensure("rescore", "rescorer", settings, inputs, partial(self._write_rescorer, index))
+        if index.id not in self._rescorers:
+            settings, inputs = rescore.settings_of(self.recipe), self._searched(index)
+            self._rescorers[index.id] = self._ensure("rescore", "rescorer", settings, inputs, partial(self._write_rescorer, index))
+        return self._rescorers[index.id]
 
     def calibration(self, index: Artifact) -> Artifact | None:
         """What turns the scores of lists from an index into probabilities; None where scores stay as they are."""
@@ -287,8 +292,12 @@ class Pipeline:
     def _write_measurements(self, candidates: Artifact, staged: StagedArtifact) -> None:
         baseline, lists = self._base is not None, candidates.files("part-")
         leaks = check_leaks.check_run(self.recipe, self.dataset_artifact, self.model_artifact, lists, baseline=baseline)
-        measured = evaluate.Measured(self.recipe, self.dataset_artifact, self.vectors, candidates, self.distances)
+        cost = None if self.recipe.rescore.name == "none" else self._rescoring_cost
+        measured = evaluate.Measured(self.recipe, self.dataset_artifact, self.vectors, candidates, self.distances, cost)
         evaluate.write_measurements(measured, leaks, staged)
+
+    def _rescoring_cost(self) -> RescoringCost:
+        return rescoring_cost(self.serving(self.index))
 
     def other_index(self, index_id: str) -> Artifact:
         """Another index of the workspace, by its id. Raises UsageError when there is none."""

@@ -137,20 +137,19 @@ class Server:
         for encoded in serving.users.batches(audience, settings.batch_users):
             past, interests = Seen(encoded.offsets, encoded.items), SearchedInterests(encoded.vectors, encoded.valid)
             seen = past if settings.filter_seen else Seen.nothing(len(encoded.vectors))
-            pools = self._rescored(self._pools(encoded, past, seen), encoded)
+            recalled = self._pools(encoded, past, seen)
+            pools = recalled if serving.rescorer is None else serving.rescorer(recalled, encoded)
             lists = build_lists(pools, replace(self.context, histories=past, interests=interests), settings)
             mix_popular(lists, self._hardly_known(encoded), self.popular, seen, settings.mix_in.share, settings.threads)
             lists = serving.probabilities.of_lists(lists) if serving.probabilities else lists
-            yield ServedUsers(encoded, pools, lists, self._overlap(encoded) if diagnostics else None)
+            before = None if serving.rescorer is None else recalled
+            yield ServedUsers(encoded, pools, lists, self._overlap(encoded) if diagnostics else None, before)
 
     def recalled(self, audience: Audience) -> Iterator[tuple[EncodedUsers, Pools]]:
         """The users of an audience and their pools as they are searched, `batch_users` at a time."""
         for encoded in self.serving.users.batches(audience, self.settings.batch_users):
             past = Seen(encoded.offsets, encoded.items)
             yield encoded, self._pools(encoded, past, past if self.settings.filter_seen else Seen.nothing(len(encoded.vectors)))
-
-    def _rescored(self, pools: Pools, encoded: EncodedUsers) -> Pools:
-        return pools if self.serving.rescorer is None else self.serving.rescorer(pools, encoded)
 
     def _pools(self, encoded: EncodedUsers, past: Seen, seen: Seen) -> Pools:
         if self.neighbours is None:

@@ -11,6 +11,7 @@ from retrieval.evaluation.certainty import detectable_sentence
 from retrieval.evaluation.comparison import Comparison, compare, corrected
 from retrieval.evaluation.health import InterestHealth
 from retrieval.evaluation.measurements import Measurements
+from retrieval.evaluation.rescoring import RescoringGain
 from retrieval.index.choice.front import Point
 from retrieval.recall.settings import RecallSettings
 from retrieval.recall.writer import write_frame
@@ -26,6 +27,7 @@ from retrieval.report.content import (
     InterestSummary,
     KnowledgeSummary,
     ReportContent,
+    RescoringSummary,
     Results,
     RunRecord,
     StageRecord,
@@ -36,6 +38,7 @@ from retrieval.report.content import (
 from retrieval.report.markdown import render_markdown
 from retrieval.report.page import render_html
 from retrieval.report.report_page import report_page, report_schema
+from retrieval.stages.evaluate import RESCORING
 from retrieval.stages.explain import explain_sample
 from retrieval.stages.gates import gates_of
 from retrieval.stages.item_map import make_map, map_table
@@ -69,6 +72,7 @@ def report_content(pipeline: "Pipeline", measurements: Artifact, baselines: Mapp
         index=_index(pipeline.index),
         data=_data(pipeline),
         fields=_fields(pipeline),
+        rescoring=_rescoring(pipeline, measurements),
         knowledge=_knowledge(pipeline, measurements),
         run=_run(pipeline),
     )
@@ -252,6 +256,21 @@ def _fields(pipeline: "Pipeline") -> FieldsSummary:
         for name, found in fields.items()
     ]
     return FieldsSummary(drift=tuple(drift), gates=tuple(GateMeans(**row) for row in gates_of(pipeline.model_artifact)))
+
+
+def _rescoring(pipeline: "Pipeline", measurements: Artifact) -> RescoringSummary:
+    rescorer = pipeline.rescorer(pipeline.index)
+    if rescorer is None:
+        return RescoringSummary()
+    metric, at_best = f"recall@{pipeline.recipe.evaluate.primary_cutoff}", rescorer.summary["validation"]
+    return RescoringSummary(
+        name=rescorer.summary["rescorer"],
+        gain=RescoringGain.model_validate(_json(measurements, RESCORING)),
+        metric=metric,
+        watched=rescorer.summary["watched"],
+        watched_rescored=at_best.get(metric),
+        watched_recalled=at_best.get(f"{metric} of recall"),
+    )
 
 
 def _knowledge(pipeline: "Pipeline", measurements: Artifact) -> KnowledgeSummary:

@@ -5,6 +5,7 @@ import pytest
 from retrieval.evaluation.bootstrap import Interval
 from retrieval.evaluation.comparison import Comparison, Difference
 from retrieval.evaluation.contribution import InterestShare
+from retrieval.evaluation.rescoring import RescoringCost, RescoringGain
 from retrieval.evaluation.slices import Slice
 from retrieval.report.compared import CompareContent, ComparedSystem, MovedUser, Pair, SettingDifference, SideBySide, SideItem, SliceRow
 from retrieval.report.content import (
@@ -18,6 +19,7 @@ from retrieval.report.content import (
     ItemMap,
     MapPoint,
     ReportContent,
+    RescoringSummary,
     Results,
     RunRecord,
     StageRecord,
@@ -152,6 +154,20 @@ def build_content(text: str) -> ReportContent:
             events_of_a_user={"median": 7, "mean": 8.125},
             quarantine={text: 3},
             filtered={"rare": 2},
+        ),
+        rescoring=RescoringSummary(
+            name=text,
+            gain=RescoringGain(
+                primary="recall@50",
+                recalled={"recall@50": _around(0.2)},
+                rescored={"recall@50": _around(0.3)},
+                comparison=difference,
+                cost=RescoringCost(users=9, recall=0.2, rescoring=4.8),
+            ),
+            metric="recall@50",
+            watched=9,
+            watched_rescored=0.2,
+            watched_recalled=0.2,
         ),
         run=RunRecord(
             stages=(StageRecord(stage=text, seconds=75.0, peak_memory_bytes=1_250_000_000, artifact=text),),

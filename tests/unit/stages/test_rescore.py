@@ -11,12 +11,17 @@ import torch
 from retrieval.core.errors import UsageError
 from retrieval.data.dataset import Dataset
 from retrieval.data.sequences import SequenceDataset
+from retrieval.evaluation.rescoring import RescoringGain
+from retrieval.report.markdown import escape, render_markdown
+from retrieval.report.report_page import report_page
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import load_vectors
 from retrieval.stages.calibrate import validation_users
+from retrieval.stages.evaluate import RESCORING
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recall import Server
 from retrieval.stages.recipe import parse_recipe
+from retrieval.stages.report import report_content
 from retrieval.stages.rescore import PoolRescorer, _gain, positions, rescoring_run, standardised
 from retrieval.stages.run import open_run
 from retrieval.training.checkpoints import Checkpoints
@@ -211,6 +216,51 @@ def test_a_re_scorer_says_what_it_gains_over_recall(pipeline: Pipeline, capsys: 
         captured = capsys.readouterr()
         assert ("no better than the order of recall" in captured.out + captured.err) == warns
     assert _gain({}, 20) == {}
+
+
+def test_evaluation_measures_the_gain_over_the_order_of_recall(pipeline: Pipeline, workspace: Path) -> None:
+    found = RescoringGain.model_validate_json(pipeline.measurements.file(RESCORING).read_text())
+    truth = (
+        pl.read_parquet(pipeline.dataset_artifact.file("truth.parquet")).filter(pl.col("split") == "test").unique(["user_id", "item_id"])
+    )
+    wanted = truth.group_by("user_id").len("wanted")
+    recalls = {}
+    for kind in ("recalled", "pool"):
+        ranks = pl.concat(map(pl.read_parquet, pipeline.candidates(Scope()).files(f"{kind}-"))).select("user_id", "item_id", "rank")
+        hits = ranks.filter(pl.col("rank") <= 20).join(truth, on=["user_id", "item_id"]).group_by("user_id").len("hits")
+        per_user = wanted.join(hits, on="user_id", how="left").select("user_id", pl.col("hits").fill_null(0) / pl.col("wanted"))
+        recalls[kind] = per_user.sort("user_id")["hits"].to_numpy()
+    assert found.recalled["recall@20"].mean == pytest.approx(recalls["recalled"].mean())
+    assert found.rescored["recall@20"].mean == pytest.approx(recalls["pool"].mean())
+    assert found.comparison.differences["recall@20"].mean == pytest.approx((recalls["pool"] - recalls["recalled"]).mean())
+    plain = plain_of(workspace).measurements.summary["metrics"]["recall@20"]["mean"]
+    assert found.recalled["recall@20"].mean == pytest.approx(plain), "lambda 0: lists are in the order of recall"
+    assert found.cost is not None
+    assert (found.cost.users, found.cost.recall > 0, found.cost.rescoring > 0) == (40, True, True)
+
+
+def test_the_report_says_whether_re_scoring_earns_its_time(pipeline: Pipeline, workspace: Path) -> None:
+    content = report_content(pipeline, pipeline.measurements, {})
+    gain, summary = content.rescoring.gain, pipeline.rescorer(pipeline.index).summary
+    assert gain is not None
+    assert content.rescoring.watched_rescored == summary["validation"]["recall@20"]
+    assert content.rescoring.watched_recalled == summary["validation"]["recall@20 of recall"]
+    text = render_markdown(report_page(content))
+    assert text.count(escape(gain.verdict())) == 2, "among the verdicts, and in its section"
+    assert pipeline.measurements.summary["rescoring"] == gain.verdict()
+    plain = plain_of(workspace)
+    assert RESCORING not in plain.measurements.manifest.files
+    assert "candidates keep the order of recall" in render_markdown(report_page(report_content(plain, plain.measurements, {})))
+
+
+def test_shards_of_re_scored_lists_join_into_what_one_run_writes(pipeline: Pipeline, tmp_path: Path) -> None:
+    apart = open_run(recipe(recall={"n": 20, "pool": 40, "batch_users": 8}), tmp_path)
+    for number in (1, 2):
+        apart.candidates(Scope().of_shards(number, 2))
+    joined = apart.joined(Scope(), 2)
+    for kind in ("part", "pool", "recalled"):
+        whole, found = (pl.concat(map(pl.read_parquet, each.files(f"{kind}-"))) for each in (pipeline.candidates(Scope()), joined))
+        assert whole.equals(found)
 
 
 def test_scores_are_standardised_over_what_is_there() -> None:
