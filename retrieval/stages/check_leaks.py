@@ -93,4 +93,7 @@ def _prior(recipe: Recipe, dataset: Dataset) -> NDArray[np.float64]:
     fresh = item_figures(training, dataset.catalog.n_items, since=int(whole.last.max()) - round(settings.hours * _HOUR))
     shares = [(each.counts + settings.smoothing) / (each.counts + settings.smoothing).sum() for each in (fresh, whole)]
     prior: NDArray[np.float64] = settings.weight * np.log(shares[0]) - np.log(shares[1])
+    if getattr(recipe.model, "fields").items and fresh.counts.any():  # noqa: B009
+        known = np.sort(prior[fresh.counts > 0])
+        prior[whole.counts == 0] = known[round(settings.unseen * (len(known) - 1))]
     return prior

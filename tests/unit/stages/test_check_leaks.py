@@ -16,11 +16,11 @@ from retrieval.stages.run import open_run
 
 def pipeline(folder: Path, model: dict) -> Pipeline:
     recipe = {
-        "generate": {"users": 120, "items": 80, "days": 20, "catalog": {"categories": 4, "subcategories": 2}},
+        "generate": {"users": 120, "items": 600, "days": 20, "catalog": {"categories": 4, "subcategories": 2}},
         "data": {
             "name": "generated",
             "interactions": {"path": "generated/interactions", "kind": ""},
-            "items": {"path": "generated/items.parquet", "categories": "categories"},
+            "items": {"path": "generated/items.parquet", "categories": "categories", "fields": {"category": {"kind": "multi", "column": "categories"}}},
         },
         "split": {"protocol": "global-time", "valid_seconds": 86_400, "test_seconds": 2 * 86_400},
         "model": model,
@@ -41,11 +41,15 @@ def with_tensor(model: Artifact, name: str, change) -> None:
     write_manifest(model.path, Manifest.model_validate(manifest))
 
 
+PRIOR = {"name": "youtube-dnn", "dimension": 8, "history": 10, "prior": {"hours": 24, "weight": 1}}
+
+
 @pytest.mark.parametrize(
     ("model", "tensor"),
     [
         ({"name": "popular"}, "counts"),
-        ({"name": "youtube-dnn", "dimension": 8, "history": 10, "prior": {"hours": 24, "weight": 1}}, "prior"),
+        (PRIOR, "prior"),
+        ({**PRIOR, "fields": {"items": ["category"]}}, "prior"),
     ],
 )
 def test_what_a_model_has_counted_is_recounted(tmp_path: Path, model: dict, tensor: str) -> None:
