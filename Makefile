@@ -36,7 +36,7 @@ bench: $(READY) ## Run the short benchmarks; benchmarks/README.md has the long o
 lock: $(READY) ## Pin every dependency but torch, with hashes, into requirements.lock
 	@$(BIN)/python -m pip install -q uv
 	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); x = p["project"]["optional-dependencies"]; \
-	  wanted = p["project"]["dependencies"] + x["cpu"] + x["report"] + x["tune"] + x["dev"] + p["build-system"]["requires"] + ["editables", "fsspec", "networkx", "sympy"]; \
+	  wanted = p["project"]["dependencies"] + x["cpu"] + x["report"] + x["tune"] + x["s3"] + x["dev"] + p["build-system"]["requires"] + ["editables", "fsspec", "networkx", "sympy"]; \
 	  print("\n".join(each for each in wanted if not each.startswith("torch")))' | $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate -o requirements.lock -
 
 clean: ## Remove the environment, caches and the demo's workspace

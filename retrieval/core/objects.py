@@ -6,10 +6,16 @@ and the manifest last: an artifact whose manifest is there is there. The pointer
 """
 
 import contextlib
+import errno
 import hashlib
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
+from typing import Any
 
 from retrieval.core.artifacts import MANIFEST, Artifact, Manifest, Workspace, inside, sha256_of
 from retrieval.core.errors import ConflictError, IntegrityError, ResourceError, UsageError
@@ -17,17 +23,34 @@ from retrieval.core.publication import Pointer, Publication, Version
 from retrieval.core.sealed import parse_sealed, sealed_text
 from retrieval.core.staging import staging_folder
 
+SCHEME = "s3://"
+_LANES, _PIECE = 4, 16 << 20
+"""Pieces of an object that are under way at once, and their bytes: one that is lost is asked for again, not the whole."""
+_CODE = re.compile(r"<Code>(\w+)</Code>")
 _MOVED = "pull first, and judge against what is published there"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object of a store: its name, its bytes, and the tag that it keeps as long as nobody puts another one in its place."""
+
+    name: str
+    size: int
+    tag: str
 
 
 class ObjectStore:
     """Objects under a URL such as s3://bucket/prefix; credentials and the endpoint come from the environment (AWS_*)."""
 
     def __init__(self, url: str) -> None:
+        if not url.startswith(SCHEME) or not url.removeprefix(SCHEME).strip("/"):
+            raise UsageError("is no store", where=url, expected=f"{SCHEME}BUCKET/PREFIX")
+        if "@" in url.removeprefix(SCHEME).partition("/")[0]:
+            raise UsageError(
+                "holds a user name", where=url, expected="credentials in AWS_* of the environment", remedy="take it out of the URL"
+            )
         if util.find_spec("obstore") is None:
             raise ResourceError("obstore is not installed", where=url, remedy="pip install 'multi-interest-retrieval[s3]'")
-        if not url.startswith("s3://"):
-            raise UsageError("is no store", where=url, expected="s3://BUCKET/PREFIX")
         self.url, self._library = url.rstrip("/"), import_module("obstore")
         self._errors = import_module("obstore.exceptions")
         with self._reported(""):
@@ -40,20 +63,35 @@ class ObjectStore:
             return bytes(found.bytes()), str(found.meta["e_tag"])
         return None
 
-    def size(self, name: str) -> int:
-        """An object's bytes, -1 where there is none."""
+    def find(self, name: str) -> Found | None:
+        """What there is under a name; None where there is nothing."""
         with self._reported(name), contextlib.suppress(FileNotFoundError):
-            return int(self._library.head(self._store, name)["size"])
-        return -1
+            return _found(self._library.head(self._store, name))
+        return None
 
-    def download(self, name: str, target: Path) -> None:
-        """Write an object to a file, piece by piece. Raises IntegrityError where there is none."""
-        with self._reported(name), target.open("wb") as stream:
-            try:
-                for piece in self._library.get(self._store, name).stream():
-                    stream.write(piece)
-            except FileNotFoundError:
-                raise IntegrityError("is missing", where=f"{self.url}/{name}", remedy="push it again from where it was made") from None
+    def list(self, folder: str) -> list[Found]:
+        """All objects whose names begin with `folder` and a slash, in order of name."""
+        with self._reported(folder):
+            pages = self._library.list(self._store, prefix=folder or None)
+            return sorted((_found(each) for page in pages for each in page), key=lambda found: found.name)
+
+    def download(self, found: Found, target: Path) -> None:
+        """Write an object to a file, several pieces at once; held in memory: a piece for each that is under way.
+
+        Raises:
+            ResourceError: it is no longer the one that was found, or the store does not answer.
+        """
+
+        def piece(start: int) -> None:
+            stop = min(start + _PIECE, found.size)
+            asked = self._library.get(self._store, found.name, options={"range": (start, stop), "if_match": found.tag})
+            content = asked.bytes()
+            if len(content) != stop - start or os.pwrite(stream.fileno(), content, start) != stop - start:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+
+        with self._reported(found.name), target.open("wb") as stream, ThreadPoolExecutor(_LANES) as lanes:
+            for _ in lanes.map(piece, range(0, found.size, _PIECE)):
+                pass
 
     def upload(self, name: str, source: Path) -> None:
         """Put a file; a large one in parts, which become an object once all are there."""
@@ -71,13 +109,24 @@ class ObjectStore:
 
     @contextlib.contextmanager
     def _reported(self, name: str) -> Iterator[None]:
+        where = f"{self.url}/{name}" if name else self.url
         try:
             yield
-        except self._errors.BaseError as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise ResourceError(
-                f"{type(error).__name__}: {first}", where=f"{self.url}/{name}", remedy="check AWS_* in the environment, and the bucket"
-            ) from None
+        except self._errors.PreconditionError:
+            raise ResourceError("was replaced while it was read", where=where, remedy="run again") from None
+        except (self._errors.BaseError, FileNotFoundError, ValueError) as error:
+            raise ResourceError(_said(error), where=where, remedy="check AWS_* in the environment, and the bucket") from None
+
+
+def _found(meta: Mapping[str, Any]) -> Found:
+    return Found(str(meta["path"]), int(meta["size"]), str(meta["e_tag"]))
+
+
+def _said(error: Exception) -> str:
+    """What a store answered, or that it did not: the library tells it in XML and a page of its own."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    first, code = lines[0].partition(": <?xml")[0], _CODE.search(str(error))
+    return f"{first} ({code[1]})" if code else first
 
 
 def push(root: Path, name: str, store: ObjectStore) -> Version:
@@ -142,7 +191,8 @@ def _send(store: ObjectStore, artifact: Artifact) -> None:
     if (store.read(f"{place}/{MANIFEST}") or (b"", ""))[0] == manifest.read_bytes():
         return
     for file, record in artifact.manifest.files.items():
-        if store.size(f"{place}/{file}") != record.size:
+        there = store.find(f"{place}/{file}")
+        if there is None or there.size != record.size:
             store.upload(f"{place}/{file}", artifact.file(file))
     store.upload(f"{place}/{MANIFEST}", manifest)
 
@@ -156,17 +206,24 @@ def _fetch(store: ObjectStore, workspace: Workspace, kind: str, artifact_id: str
         raise ConflictError("was made here, too, and its manifest is another", where=target, remedy=remedy)
     place = _place(kind, artifact_id, manifest_sha256)
     with staging_folder(workspace.root / ".staging", f"{kind}-{artifact_id}", leftovers="") as folder:
-        store.download(f"{place}/{MANIFEST}", folder / MANIFEST)
+        _download(store, f"{place}/{MANIFEST}", folder / MANIFEST)
         _require(folder / MANIFEST, manifest_sha256, f"{store.url}/{place}/{MANIFEST}")
         with _intact(f"{store.url}/{place}/{MANIFEST}"):
             manifest = parse_sealed(Manifest, (folder / MANIFEST).read_bytes())
         for name, record in manifest.files.items():
             path = folder / inside(name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            store.download(f"{place}/{name}", path)
+            _download(store, f"{place}/{name}", path)
             _require(path, record.sha256, f"{store.url}/{place}/{name}")
         workspace.commit(folder, kind, artifact_id)
     return None
+
+
+def _download(store: ObjectStore, name: str, target: Path) -> None:
+    found = store.find(name)
+    if found is None:
+        raise IntegrityError("is missing", where=f"{store.url}/{name}", remedy="push it again from where it was made")
+    store.download(found, target)
 
 
 def _require(path: Path, expected: str, where: str) -> None:

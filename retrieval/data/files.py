@@ -1,7 +1,8 @@
 """The input files behind a path of the recipe: finding, scanning, hashing; every reader's failure as one line."""
 
+import fnmatch
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from retrieval.core.errors import DataContractError, UsageError
 from retrieval.data.settings import DataSettings
 
 BATCH_ROWS = 500_000
-_SUFFIXES = {
+Format = Literal["parquet", "csv", "tsv"]
+_SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".csv": "csv",
@@ -35,7 +37,7 @@ class InputFile:
     path: Path
     name: str
     """Relative to the source's root: what identifies the file wherever the data lies."""
-    format: Literal["parquet", "csv", "tsv"]
+    format: Format
     partitions: tuple[tuple[str, str | None], ...] = ()
 
     def scan(self) -> pl.LazyFrame:
@@ -131,8 +133,7 @@ def input_fingerprint(data: DataSettings) -> dict[str, str]:
     Raises:
         UsageError: a path of the recipe leads nowhere.
     """
-    sources = {"interactions": data.interactions.path, "items": data.items.path, "users": data.users.path}
-    found = {name: find_inputs(path, f"data.{name}.path") for name, path in sources.items() if path}
+    found = {name: find_inputs(path, f"data.{name}.path") for name, path in data.paths.items()}
     hashes: dict[str, str] = {}
     for name, files in found.items():
         for file in files:
@@ -151,6 +152,21 @@ def _single(path: Path, setting: str) -> InputFile:
 def _inside(folder: Path, root: Path) -> list[InputFile]:
     visible = (path for path in sorted(folder.rglob("*")) if not _hidden(path.relative_to(folder)) and path.is_file())
     return [file for path in visible if (file := _as_input(path, root)) is not None]
+
+
+def is_input(name: str) -> bool:
+    """Whether a name relative to a source's root is one that is read: parquet or CSV, and not hidden."""
+    path = Path(name)
+    return not _hidden(path) and _format(path) is not None
+
+
+def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path is what a glob names, or lies in a folder that it names; `**` stands for any number of folders."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(matches(parts[place:], pattern[1:]) for place in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
 
 
 def _hidden(path: Path) -> bool:
@@ -172,12 +188,12 @@ def _matching(pattern: Path) -> list[InputFile]:
 
 
 def _as_input(path: Path, root: Path) -> InputFile | None:
-    suffixes = "".join(path.suffixes[-2:]).lower()
-    kind = _SUFFIXES.get(suffixes) or _SUFFIXES.get(path.suffix.lower())
-    if kind is None:
-        return None
-    relative = path.relative_to(root)
-    return InputFile(path, relative.as_posix(), kind, tuple(_partitions(relative)))  # type: ignore[arg-type]
+    kind, relative = _format(path), path.relative_to(root)
+    return InputFile(path, relative.as_posix(), kind, tuple(_partitions(relative))) if kind else None
+
+
+def _format(path: Path) -> Format | None:
+    return _SUFFIXES.get("".join(path.suffixes[-2:]).lower()) or _SUFFIXES.get(path.suffix.lower())
 
 
 def _partitions(relative: Path) -> Iterator[tuple[str, str | None]]:

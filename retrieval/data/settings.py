@@ -1,6 +1,7 @@
 """Settings of the data layer: where the logs lie, what they promise, what is kept, who is held out."""
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -15,7 +16,7 @@ class InteractionSource(Settings):
     """The event log: one row an event."""
 
     path: str = Field(min_length=1)
-    """A parquet or CSV file, a folder of them (hive partitions included) or a glob."""
+    """A parquet or CSV file, a folder of them (hive partitions included) or a glob; the same in an object store, as s3://BUCKET/KEY."""
     user: str = Field("user_id", min_length=1)
     item: str = Field("item_id", min_length=1)
     time: str = Field("timestamp", min_length=1)
@@ -91,6 +92,16 @@ class DataSettings(Settings):
     keep_items_without_events: bool = False
     keep_users_without_events: bool = False
     """Of the table of users: whoever has no event gets lists, too, from fields where the model reads some."""
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Source -> where it lies, of the sources that there are."""
+        found = {"interactions": self.interactions.path, "items": self.items.path, "users": self.users.path}
+        return {name: path for name, path in found.items() if path}
+
+    def at(self, paths: Mapping[str, str]) -> "DataSettings":
+        """The same with some sources somewhere else."""
+        return self.model_copy(update={name: getattr(self, name).model_copy(update={"path": path}) for name, path in paths.items()})
 
     @model_validator(mode="after")
     def _kinds_need_a_column(self) -> "DataSettings":

@@ -53,8 +53,8 @@ class Pipeline:
 
     @cached_property
     def sources(self) -> DataSettings:
-        """Where the log lies; generated now if the recipe says so."""
-        return prepare.sources_of(self.recipe, self.stages.workspace)
+        """Where the log lies on this machine; generated or fetched now where it has to be."""
+        return prepare.sources_of(self.recipe, self.stages)
 
     @cached_property
     def dataset_artifact(self) -> Artifact:

@@ -1,37 +1,34 @@
-"""prepare: logs -> dataset, with the generated log where the recipe asks for one."""
+"""prepare: logs -> dataset, with what has to be generated or fetched first."""
 
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import StagedArtifact, Workspace
+from retrieval.core.artifacts import StagedArtifact
 from retrieval.core.logging import get_logger
 from retrieval.core.settings import fingerprint
 from retrieval.data.generator.generate import generate
 from retrieval.data.prepare import prepare
 from retrieval.data.settings import DataSettings
+from retrieval.stages.ensure import Stages
+from retrieval.stages.fetch import fetch
 from retrieval.stages.recipe import GENERATED, Recipe
 
 log = get_logger("prepare")
 
 
-def sources_of(recipe: Recipe, workspace: Workspace) -> DataSettings:
-    """The data settings with real paths; the log is generated first if the recipe says so and it is not there."""
+def sources_of(recipe: Recipe, stages: Stages) -> DataSettings:
+    """The data settings with paths of this machine: what lies in an object store is fetched, a log that is to be generated generated."""
     if recipe.generate is None:
-        return recipe.data
-    folder = workspace.root / "generated" / fingerprint(recipe.generate.model_dump())
+        return fetch(recipe.data, stages)
+    folder = stages.workspace.root / "generated" / fingerprint(recipe.generate.model_dump())
     generate(recipe.generate, folder)
-    return with_generated_paths(recipe.data, folder)
+    return fetch(with_generated_paths(recipe.data, folder), stages)
 
 
 def with_generated_paths(data: DataSettings, folder: Path) -> DataSettings:
     """Paths that begin with `generated/` point into `folder`."""
-    sources = {name: getattr(data, name) for name in ("interactions", "items", "users")}
-    moved = {
-        name: source.model_copy(update={"path": str(folder / source.path.removeprefix(GENERATED))})
-        for name, source in sources.items()
-        if source.path.startswith(GENERATED)
-    }
-    return data.model_copy(update=moved)
+    generated = {name: path for name, path in data.paths.items() if path.startswith(GENERATED)}
+    return data.at({name: str(folder / path.removeprefix(GENERATED)) for name, path in generated.items()})
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:

@@ -1,11 +1,16 @@
-"""A small recipe that generates its own log, and the command as a process that may be killed."""
+"""A small recipe that generates its own log, the command as a process that may be killed, and a server that speaks S3."""
 
 import hashlib
+import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,3 +105,69 @@ def contents() -> Callable[[Path], dict[str, str]]:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in kept.items()}
 
     return read
+
+
+class ObjectServer:
+    """A server that speaks S3, in a process of its own; `environment` is what its clients read."""
+
+    key, secret = "AKIAPLANTEDKEY123", "plantedplantedplanted"
+
+    def __init__(self, url: str) -> None:
+        names = {"ACCESS_KEY_ID": self.key, "SECRET_ACCESS_KEY": self.secret, "ENDPOINT_URL": url, "REGION": "us-east-1"}
+        self.url, self.environment = url, {f"AWS_{name}": value for name, value in {**names, "ALLOW_HTTP": "true"}.items()}
+
+    def bucket(self) -> str:
+        """The URL of a new one."""
+        name = f"bucket-{os.urandom(6).hex()}"
+        self.ask(f"/{name}", "PUT")
+        return f"s3://{name}"
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """It knows nobody's keys meanwhile."""
+        self.ask("/moto-api/reset-auth", "POST", b"0")
+        try:
+            yield
+        finally:
+            self.ask("/moto-api/reset-auth", "POST", b"inf")
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> None:
+        request = urllib.request.Request(self.url + path, data=body, headers={"Content-Type": "text/plain"}, method=method)
+        urllib.request.urlopen(request, timeout=30).close()
+
+    def wait(self, seconds: float) -> None:
+        """Until it answers."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return self.ask("/")
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    for library in ("obstore", "moto", "flask"):
+        if importlib.util.find_spec(library) is None:
+            pytest.skip(f"{library} is not installed: it is one of requirements.lock")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        server = ObjectServer(f"http://127.0.0.1:{port}")
+        server.wait(60)
+        yield server
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+@pytest.fixture
+def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new bucket; this process is a client of the server."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_server.bucket()

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, Workspace
+from retrieval.core.objects import SCHEME
 from retrieval.core.publication import Publication
 from retrieval.core.settings import Settings, fingerprint
 from retrieval.data.files import find_inputs, row_count
 from retrieval.stages.audience import Scope
 from retrieval.stages.ensure import Stages, artifact_identity
+from retrieval.stages.fetch import FETCH, fetch
 from retrieval.stages.nightly.estimates import Expected, expected
 from retrieval.stages.nightly.night import last_before
 from retrieval.stages.nightly.records import Nights
@@ -59,9 +61,10 @@ def plan(request: Request) -> Plan:
     publication, nights = Publication(request.workspace, recipe.name), Nights(request.workspace, recipe.name)
     current = publication.current()
     training = training_of(recipe, publication, last_before(publication, request.date))
-    rows = _rows(recipe, request.workspace)
+    looking = _Looking(Workspace(request.workspace))
+    rows = _rows(recipe, looking)
     costs = expected(nights.all(), rows or 0)
-    stages = _stages(Pipeline(training.recipe, _Looking(Workspace(request.workspace))), rows is not None)
+    stages = _stages(Pipeline(training.recipe, looking), rows is not None)
     named = {stage: PlannedStage(stage=stage, done=done, artifact=name, expected=costs.get(stage)) for stage, done, name in stages}
     # The report and the published model's figures come and go with the recipe; what the last night made is what the next will make.
     named |= {stage: PlannedStage(stage=stage, done=False, artifact="", expected=costs[stage]) for stage in costs.keys() - named.keys()}
@@ -82,7 +85,7 @@ def plan(request: Request) -> Plan:
 
 def plan_lines(planned: Plan) -> str:
     """A plan for a person."""
-    rows = "a log that is not generated yet" if planned.rows is None else f"{planned.rows:,} rows"
+    rows = "a log that is not here yet" if planned.rows is None else f"{planned.rows:,} rows"
     lines = [f"{planned.recipe}, night of {planned.date}: {rows}; training {planned.training}", ""]
     lines += table(["stage", "", "wall", "memory", "on disk", "artifact"], [_cells(stage) for stage in planned.stages])
     ahead = [stage for stage in planned.stages if not stage.done]
@@ -144,6 +147,9 @@ def _stages(pipeline: Pipeline, has_log: bool) -> Iterator[tuple[str, bool, str]
         "evaluate": lambda: pipeline.measurements,
         "recall all": lambda: pipeline.candidates(Scope(who="all")),
     }
+    for name, path in pipeline.recipe.data.paths.items():
+        if path.startswith(SCHEME):
+            yield f"{FETCH} {name}", has_log, ""
     missing = "" if has_log else "-"
     for stage, find in steps.items():
         if missing:
@@ -158,14 +164,18 @@ def _stages(pipeline: Pipeline, has_log: bool) -> Iterator[tuple[str, bool, str]
             yield stage, True, f"{found.kind}/{found.id}"
 
 
-def _rows(recipe: Recipe, workspace: Path) -> int | None:
+def _rows(recipe: Recipe, looking: Stages) -> int | None:
     data = recipe.data
     if recipe.generate is not None:
-        folder = workspace / "generated" / fingerprint(recipe.generate.model_dump())
+        folder = looking.workspace.root / "generated" / fingerprint(recipe.generate.model_dump())
         if not folder.is_dir():
             return None
         data = with_generated_paths(data, folder)
-    return row_count(find_inputs(data.interactions.path, "data.interactions.path"))
+    try:
+        path = fetch(data, looking).interactions.path
+    except _MissingError:
+        return None
+    return row_count(find_inputs(path, "data.interactions.path"))
 
 
 def _existing(path: Path) -> Path:

@@ -70,16 +70,11 @@ def parse_date(text: str) -> dt.date:
 
 
 def _on(date: dt.date, data: DataSettings) -> DataSettings:
-    sources = {name: getattr(data, name) for name in ("interactions", "items", "users")}
-    moved = {
-        name: each.model_copy(update={"path": each.path.replace(PLACE, date.isoformat())})
-        for name, each in sources.items()
-        if PLACE in each.path
-    }
+    moved = data.at({name: path.replace(PLACE, date.isoformat()) for name, path in data.paths.items()})
     if data.interactions.time_unit == "order":
-        return data.model_copy(update=moved)
+        return moved
     ends = [_aware(end) for end in (data.filters.before, end_of(date)) if end is not None]
-    return data.model_copy(update={**moved, "filters": data.filters.model_copy(update={"before": min(ends)})})
+    return moved.model_copy(update={"filters": data.filters.model_copy(update={"before": min(ends)})})
 
 
 def _aware(moment: dt.datetime) -> dt.datetime:
