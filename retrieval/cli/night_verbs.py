@@ -138,14 +138,19 @@ def pull(
 def status(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
     """Show what is published and where it lies, who runs a night now and for how long, and what became of the last one.
 
+    Where something of it is damaged, that is shown, and the exit code is 4.
+
     Example: retrieval status pipelines/sample.toml --json
     """
+    from retrieval.core.errors import IntegrityError
     from retrieval.stages.nightly import verbs
     from retrieval.stages.recipe import read_recipe
 
     read = read_recipe(recipe)
     found = verbs.status(workspace, read)
     show(found, verbs.status_lines(found, workspace, read), as_json=as_json)
+    if found["damaged"]:
+        raise IntegrityError(found["damaged"][0])
 
 
 def history(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:

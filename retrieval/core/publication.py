@@ -7,22 +7,28 @@
 The pointer names the hash of the version, the version those of the manifests, a manifest those of its files: whoever begins at the
 pointer reads what was published or an error. A version's file appears whole by a link that fails where the number is taken, the
 pointer is replaced by a rename; readers take no lock.
+
+Damage to one of these small files stops those who read by it and nobody else: `rollback` to a version by its number, and a publication,
+need neither the pointer nor older versions and moves.
 """
 
 import datetime as dt
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from retrieval.core.artifacts import MANIFEST, Artifact, inside, open_artifact, replace_text, sha256_of, sync_folder, write_durably
 from retrieval.core.errors import ConflictError, IntegrityError, UsageError
 from retrieval.core.locks import exclusive, user_name
+from retrieval.core.logging import get_logger
 from retrieval.core.sealed import BrokenSealError, Sealed, SealedT, read_sealed, sealed_text
 from retrieval.core.settings import Settings
 
 SCHEMA_VERSION = 1
+_UNKNOWN = -1
+log = get_logger("publication")
 
 
 class Reference(Settings):
@@ -44,7 +50,7 @@ class Version(Sealed):
 
 
 class Move(Sealed):
-    """One move of the pointer; numbers of versions, 0 for none."""
+    """One move of the pointer; numbers of versions, 0 for none and for a damaged pointer."""
 
     before: int
     after: int
@@ -96,19 +102,34 @@ class Publication:
         return _read(Version, self._file(number))
 
     def versions(self) -> list[Version]:
-        """All versions, the oldest first; whether published or not."""
-        return [self.version(number) for number in self._numbers()]
+        """All versions, the oldest first; whether published or not. Damaged ones are warned about and left out."""
+        return list(self._readable(self._numbers()))
+
+    def given(self) -> Iterator[Version]:
+        """The versions that readers were given, the latest first, each once. Damaged ones are warned about and left out."""
+        return self._readable(self.published())
 
     def moves(self) -> list[Move]:
-        """All moves of the pointer, the oldest first; one that a kill cut off before the pointer moved is not among them."""
-        found = [_read(Move, path) for path in sorted((self.folder / "moves").glob("[0-9]*.json"))]
-        current = self.current()
-        undone = bool(found) and found[-1].after != (current.number if current else 0)
-        return found[:-1] if undone else found
+        """All moves of the pointer, the oldest first; one that a kill cut off before the pointer moved is not among them, nor a
+        damaged one.
+        """
+        return [move for move in self._moves().values() if move]
 
     def published(self) -> list[int]:
         """The numbers of the versions that readers were given, the latest first, each once."""
-        return list(dict.fromkeys(move.after for move in reversed(self.moves())))
+        # By both ends of every move: those of a damaged one are told by the moves around it, and by the pointer.
+        ends = [self.pointed(), *(number for move in reversed(self.moves()) for number in (move.after, move.before))]
+        return [number for number in dict.fromkeys(ends) if number > 0]
+
+    def pointed(self) -> int:
+        """The number of the version that the pointer names, whole or not; 0 where there is no pointer, -1 where it is damaged."""
+        path = self.folder / "current.json"
+        if not path.exists():
+            return 0
+        try:
+            return _read(Pointer, path).version
+        except IntegrityError:
+            return _UNKNOWN
 
     def artifact(self, version: Version, kind: str) -> Artifact:
         """A version's artifact of a kind, its manifest checked; its files are checked as they are asked for.
@@ -132,9 +153,9 @@ class Publication:
     def publish(self, date: str, artifacts: Mapping[str, Artifact], about: Mapping[str, Any], *, instead_of: int, why: str) -> Version:
         """Make a version of these artifacts current.
 
-        instead_of: number of the version that was current when these artifacts were judged, 0 for none: where another one has
-        been published since, the judgement is void. A version of the same date and artifacts, left by a process that was killed or
-        rolled back later, is taken again.
+        instead_of: number of the version that was current when these artifacts were judged, as `pointed` gave it: where another
+        one has been published since, the judgement is void. A version of the same date and artifacts, left by a process that was
+        killed or rolled back later, is taken again.
 
         Raises:
             ConflictError: another process publishes, or the current version is another one.
@@ -142,10 +163,10 @@ class Publication:
         for folder in ("versions", "moves"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
-            current = self.current()
-            if (current.number if current else 0) != instead_of:
+            current = self.pointed()
+            if current != instead_of:
                 raise ConflictError(
-                    f"version {current.number if current else 0} was published meanwhile",
+                    f"version {max(current, 0)} was published meanwhile",
                     where=self.folder,
                     expected=f"version {instead_of}, which the gates compared with",
                     remedy="run the night again",
@@ -159,20 +180,20 @@ class Publication:
     def rollback(self, number: int = 0, *, why: str) -> Version:
         """Make an earlier version current again, by default the one that was current before; its artifacts are checked first.
 
+        A number is enough where the pointer or the version that it names is damaged.
+
         Raises:
             UsageError: there is no such version, or none before. IntegrityError: an artifact of it is damaged or gone.
             ConflictError: another process publishes.
         """
-        current = self.current()
-        if current is None:
+        if not self._numbers() or (not number and not self.pointed()):
             raise UsageError("nothing is published", where=self.folder, remedy="run retrieval nightly first")
         with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
-            current = self.current() or current
-            version = self.version(number or self._before(current.number))
+            version = self.version(number or self._before())
             for kind in version.artifacts:
                 self.artifact(version, kind).verify()
-            if version.number != current.number:
-                self._move(current.number, version.number, why)
+            if not self._is_current(version):
+                self._move(self.pointed(), version.number, why)
         return version
 
     def pointer(self, version: Version) -> Pointer:
@@ -193,18 +214,41 @@ class Publication:
         for folder in ("versions", "moves"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
-            current = self.current()
             if not self.knows(self.pointer(version)):
                 self._write(version)
-            if current is None or current.number != version.number:
-                self._move(current.number if current else 0, version.number, why)
+            if not self._is_current(version):
+                self._move(self.pointed(), version.number, why)
 
-    def _before(self, number: int) -> int:
-        """The version that was current before this one was published for the first time."""
-        first = next(move for move in self.moves() if move.after == number)
-        if not first.before:
-            raise UsageError(f"version {number} is the first one", where=self.folder, expected="an earlier version")
+    def _is_current(self, version: Version) -> bool:
+        path = self.folder / "current.json"
+        return self.pointed() == version.number and _read(Pointer, path).sha256 == sha256_of(self._file(version.number))
+
+    def _before(self) -> int:
+        """The version that was current before the current one was published for the first time."""
+        number = self.pointed()
+        if number == _UNKNOWN:
+            raise IntegrityError("is damaged", where=self.folder / "current.json", expected="a pointer as it was written", remedy=_REMEDY)
+        first = next((move for move in self.moves() if move.after == number), None)
+        if first is None or not first.before:
+            what = f"version {number} is the first one" if first else f"the move to version {number} is damaged"
+            raise UsageError(what, where=self.folder, expected="an earlier version", remedy="name another one with --to NUMBER")
         return first.before
+
+    def _readable(self, numbers: Iterable[int]) -> Iterator[Version]:
+        for number in numbers:
+            try:
+                yield self.version(number)
+            except (IntegrityError, UsageError) as error:
+                log.warning("a version is left out", version=number, error=str(error))
+
+    def _moves(self) -> dict[int, Move | None]:
+        """By number; None for a damaged one."""
+        found = {int(path.stem): _read_move(path) for path in sorted((self.folder / "moves").glob("[0-9]*.json"))}
+        last, current = (list(found.values()) or [None])[-1], self.pointed()
+        if last and current not in (last.after, _UNKNOWN):
+            # A kill cut it off before the pointer moved.
+            found.popitem()
+        return found
 
     def _numbers(self) -> list[int]:
         return sorted(int(path.stem) for path in (self.folder / "versions").glob("[0-9]*.json"))
@@ -228,10 +272,10 @@ class Publication:
         sync_folder(self.folder / "versions")
 
     def _move(self, before: int, after: int, why: str) -> None:
-        done = self.moves()
+        number = 1 + max(self._moves(), default=0)
         # Written first, so that no move goes without a record; one whose pointer never moved is written over by the next.
-        move = Move(before=before, after=after, at=_now(), who=user_name(), why=why)
-        replace_text(self.folder / "moves" / f"{len(done) + 1:06d}.json", sealed_text(move))
+        move = Move(before=max(before, 0), after=after, at=_now(), who=user_name(), why=why)
+        replace_text(self.folder / "moves" / f"{number:06d}.json", sealed_text(move))
         pointer = Pointer(version=after, sha256=sha256_of(self._file(after)))
         replace_text(self.folder / "current.json", sealed_text(pointer))
 
@@ -262,6 +306,14 @@ def _read(cls: type[SealedT], path: Path) -> SealedT:
     if schema != SCHEMA_VERSION:
         raise IntegrityError(f"schema version {schema}", where=path, expected=str(SCHEMA_VERSION))
     return found
+
+
+def _read_move(path: Path) -> Move | None:
+    try:
+        return _read(Move, path)
+    except IntegrityError as error:
+        log.warning("a move is left out", error=str(error))
+        return None
 
 
 def _now() -> str:

@@ -1,6 +1,7 @@
 """gc: what nights left behind and nothing that is published needs any more."""
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from retrieval.core.artifacts import remove
@@ -49,6 +50,7 @@ def _needed(root: Path, recipe: Recipe) -> set[tuple[str, str]]:
     others = {artifact for name in names for artifact in _made(root, name) | _published(Publication(root, name), 0)}
     records = Nights(root, recipe.name).all()
     late = list(dict.fromkeys(record.date for record in reversed(records)))[:_NIGHTS]
+    Publication(root, recipe.name).current()  # Where it is damaged, nobody knows what readers have open.
     own = {artifact for record in records if record.date in late for artifact in record.artifacts}
     return own | others | _published(Publication(root, recipe.name), recipe.nightly.keep)
 
@@ -59,6 +61,5 @@ def _folders(path: Path) -> list[Path]:
 
 def _published(publication: Publication, keep: int) -> set[tuple[str, str]]:
     """Kind and id of the artifacts of the last `keep` versions that readers were given, 0 for all."""
-    numbers = publication.published()
-    versions = [publication.version(number) for number in (numbers[:keep] if keep else numbers)]
+    versions = islice(publication.given(), keep or None)
     return {(kind, reference.id) for version in versions for kind, reference in version.artifacts.items()}

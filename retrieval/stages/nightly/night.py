@@ -126,7 +126,8 @@ class _Night:
         require_installed(self.recipe.nightly.tracking)
         if self.recipe.machine.engine == "ray":
             require_ray()
-        current, earlier = self.publication.current(), last_before(self.publication, self.request.date)
+        pointed = self.publication.pointed()
+        current, earlier = self._current(), last_before(self.publication, self.request.date)
         training = training_of(self.recipe, self.publication, earlier)
         self.log.note(trained=training.said)
         log.info("night", date=self.request.date.isoformat(), training=training.said, published=current.number if current else 0)
@@ -145,10 +146,18 @@ class _Night:
         self._judge(measure.model_gates(pipeline, published))
         artifacts["candidates"] = pipeline.candidates(Scope(who="all"))
         self._judge(measure.list_gates(pipeline, artifacts["candidates"], published))
-        self._publish(pipeline, artifacts, training, day, current)
+        self._publish(pipeline, artifacts, training, day, pointed)
         with _told("artifacts that nothing needs are still there"):
             collect(self.request.workspace, self.recipe)
         return "published"
+
+    def _current(self) -> Version | None:
+        """What readers take; where they can take nothing, a person has to say so before a night goes on."""
+        try:
+            return self.publication.current()
+        except IntegrityError as error:
+            self._judge([gates.published_gate(str(error))])
+            return None
 
     def _published(self, current: Version | None, pipeline: Pipeline) -> Published | None:
         """What is current, to be compared with; a person has to say so before a night replaces something damaged unseen."""
@@ -186,7 +195,7 @@ class _Night:
 
     def _taken_back(self, measurements: Artifact, index: Artifact) -> int:
         """The number of a version that was this night and was published before; it is not current."""
-        versions = (self.publication.version(number) for number in self.publication.published())
+        versions = self.publication.given()
         return next((each.number for each in versions if _is_of(each, self.request.date, measurements, index)), 0)
 
     def _index(self, pipeline: Pipeline) -> None:
@@ -216,9 +225,7 @@ class _Night:
         beside = {"published": reference.measurements} if reference else {}
         return {"report": report_of(pipeline, beside)}
 
-    def _publish(
-        self, pipeline: Pipeline, made: Mapping[str, Artifact], training: Training, day: DayProfile, current: Version | None
-    ) -> None:
+    def _publish(self, pipeline: Pipeline, made: Mapping[str, Artifact], training: Training, day: DayProfile, pointed: int) -> None:
         artifacts = {
             "dataset": pipeline.dataset_artifact,
             "model": pipeline.model_artifact,
@@ -242,11 +249,11 @@ class _Night:
             self.request.date.isoformat(),
             artifacts,
             about,
-            instead_of=current.number if current else 0,
+            instead_of=pointed,
             why=f"nightly run {self.log.record.run}",
         )
         self.log.note(published=version.number, headline=headline)
-        log.info("published", version=version.number, instead_of=current.number if current else 0)
+        log.info("published", version=version.number, instead_of=pointed)
 
 
 @contextlib.contextmanager
@@ -272,11 +279,4 @@ def _is_of(version: Version, date: dt.date, measurements: Artifact, index: Artif
 
 def last_before(publication: Publication, date: dt.date) -> Version | None:
     """The version published last for an earlier day: what a night goes on from is the same however often it is run."""
-    return next(_earlier(publication, date), None)
-
-
-def _earlier(publication: Publication, date: dt.date) -> Iterator[Version]:
-    for number in publication.published():
-        version = publication.version(number)
-        if version.date < date.isoformat():
-            yield version
+    return next((version for version in publication.given() if version.date < date.isoformat()), None)

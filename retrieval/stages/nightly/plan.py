@@ -59,7 +59,6 @@ def plan(request: Request) -> Plan:
     """
     recipe = request.recipe()
     publication, nights = Publication(request.workspace, recipe.name), Nights(request.workspace, recipe.name)
-    current = publication.current()
     training = training_of(recipe, publication, last_before(publication, request.date))
     looking = _Looking(Workspace(request.workspace))
     rows = _rows(recipe, looking)
@@ -74,7 +73,7 @@ def plan(request: Request) -> Plan:
         date=request.date.isoformat(),
         rows=rows,
         training=training.said,
-        published=current.number if current else 0,
+        published=max(publication.pointed(), 0),
         stages=tuple(named.values()),
         seconds=round(sum(each.seconds for each in ahead), 3),
         peak_memory_bytes=max((each.peak_memory_bytes for each in ahead), default=0),

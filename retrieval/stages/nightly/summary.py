@@ -1,6 +1,6 @@
 """What a person sees of nights: one screen each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from retrieval.core.locks import Owner
@@ -29,10 +29,11 @@ def history_lines(records: Sequence[NightRecord], moves: Sequence[Move]) -> str:
     return "\n".join(line.rstrip() for line in [*told, "", *table(["moved at (UTC)", "version", "by", "why"], moved)])
 
 
-def status_lines(version: Version | None, paths: dict[str, str], owner: Owner | None, last: NightRecord | None) -> str:
-    """What is published, whether a night runs, and what became of the last one."""
-    published = f"version {version.number} of {version.date}, made {version.created[:19]}" if version else "nothing"
-    lines = [["published", published], *([f"  {kind}", path] for kind, path in sorted(paths.items()))]
+def status_lines(version: Version | None, found: Mapping[str, Any], owner: Owner | None, last: NightRecord | None) -> str:
+    """What is published, what of that is damaged, whether a night runs, and what became of the last one."""
+    published = f"version {version.number} of {version.date}, made {version.created[:19]}" if version else "nothing that can be read"
+    lines = [["published", published if version or found["damaged"] else "nothing"]]
+    lines += [[f"  {kind}", path] for kind, path in sorted(found["paths"].items())] + [["DAMAGED", each] for each in found["damaged"]]
     lines += [["running", str(owner) if owner else "no"]]
     lines += [["last run", f"{last.run}: {last.status} {last.error}"]] if last else []
     width = max(len(name) for name, _ in lines) + 2

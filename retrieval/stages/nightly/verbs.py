@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.errors import UsageError
+from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.core.locks import exclusive, owner_of, user_name
 from retrieval.core.publication import Publication, Version
 from retrieval.stages.nightly import summary
@@ -56,20 +56,39 @@ def rollback(root: Path, recipe: Recipe, number: int, why: str) -> Version:
 
 
 def status(root: Path, recipe: Recipe) -> dict[str, Any]:
-    """What is published and where it lies, who runs a night now, and what became of the last one."""
+    """What is published and where it lies, what of that is damaged, who runs a night now, and what became of the last one."""
     publication, nights = Publication(root, recipe.name), Nights(root, recipe.name)
-    version, runs = publication.current(), nights.all()
-    kinds = version.artifacts if version else {}
+    version, paths, damaged = _whole(publication)
+    runs = nights.all()
     owner = owner_of(nights.folder / ".lock")
     last = told(runs[-1], running=owner is not None) if runs else None
     return {
         "schema_version": SCHEMA_VERSION,
         "recipe": recipe.name,
         "published": version.model_dump(mode="json") if version else None,
-        "paths": {kind: str(publication.artifact(version, kind).path.resolve()) for kind in kinds} if version else {},
+        "paths": paths,
+        "damaged": damaged,
         "running": None if owner is None else vars(owner) | {"age_seconds": round(owner.age_seconds(), 1)},
         "last": last.model_dump(mode="json") if last else None,
     }
+
+
+def _whole(publication: Publication) -> tuple[Version | None, dict[str, str], list[str]]:
+    """What readers take, where its artifacts lie, and an error for whatever is not what was published."""
+    paths: dict[str, str] = {}
+    damaged: list[str] = []
+    try:
+        version = publication.current()
+    except IntegrityError as error:
+        return None, paths, [str(error)]
+    if version is None:
+        return None, paths, damaged
+    for kind in version.artifacts:
+        try:
+            paths[kind] = str(publication.artifact(version, kind).path.resolve())
+        except IntegrityError as error:
+            damaged.append(str(error))
+    return version, paths, damaged
 
 
 def status_lines(found: Mapping[str, Any], root: Path, recipe: Recipe) -> str:
@@ -77,7 +96,7 @@ def status_lines(found: Mapping[str, Any], root: Path, recipe: Recipe) -> str:
     nights = Nights(root, recipe.name)
     version = Version.model_validate(found["published"]) if found["published"] else None
     last = NightRecord.model_validate(found["last"]) if found["last"] else None
-    return summary.status_lines(version, found["paths"], owner_of(nights.folder / ".lock"), last)
+    return summary.status_lines(version, found, owner_of(nights.folder / ".lock"), last)
 
 
 def history(root: Path, recipe: Recipe) -> dict[str, Any]:

@@ -113,6 +113,49 @@ def test_a_manifest_that_is_not_the_published_one_is_refused(three: Publication,
         three.rollback(1, why="")
 
 
+@pytest.mark.parametrize("cut", [9, 10_000])
+@pytest.mark.parametrize(
+    "victim", ["current.json", "versions/000003.json", "versions/000001.json", "moves/000001.json", "moves/000003.json"]
+)
+def test_damage_to_one_small_file_leaves_a_way_out(three: Publication, tmp_path: Path, victim: str, cut: int) -> None:
+    """By a rollback to a number, and by a publication; a reader of something else sees nothing of it."""
+    file = three.folder / victim
+    file.write_bytes(file.read_bytes()[:-cut])
+    pointed = -1 if victim == "current.json" else 3
+    assert three.pointed() == pointed
+    assert set(three.published()) >= ({2, 1} if victim == "current.json" else {1, 2, 3})
+    assert [each.number for each in three.versions()] == [n for n in (1, 2, 3) if victim != f"versions/{n:06d}.json"]
+    assert three.rollback(2, why="the way out").number == 2
+    assert (three.current().number, content(three), three.moves()[-1].after) == (2, "02", 2)
+    assert three.published()[0] == 2
+    assert published(three, tmp_path, "04", 2) == 4
+    moves = sorted(path.stem for path in (three.folder / "moves").iterdir())
+    assert moves == [f"{number:06d}" for number in range(1, 6)]
+
+
+@pytest.mark.parametrize("victim", ["current.json", "versions/000003.json"])
+def test_a_publication_takes_the_place_of_what_is_damaged(three: Publication, tmp_path: Path, victim: str) -> None:
+    (three.folder / victim).write_text("{")
+    pointed = three.pointed()
+    with pytest.raises(ConflictError):
+        published(three, tmp_path, "03", 2)
+    version = three.publish("2024-01-03", made(tmp_path, "03"), {}, instead_of=pointed, why="test")
+    assert (three.current().number, content(three)) == (version.number, "03")
+    assert three.moves()[-1].after == version.number
+
+
+def test_a_rollback_that_would_have_to_guess_asks_for_a_number(three: Publication) -> None:
+    whole = (three.folder / "current.json").read_text()
+    (three.folder / "current.json").write_text(whole[:-9])
+    with pytest.raises(IntegrityError, match="--to NUMBER"):
+        three.rollback(why="")
+    (three.folder / "current.json").write_text(whole)
+    (three.folder / "moves/000003.json").write_text("")
+    with pytest.raises(UsageError, match=r"the move to version 3 is damaged.*--to NUMBER"):
+        three.rollback(why="")
+    assert three.current().number == 3
+
+
 @pytest.mark.parametrize("name", ["../shop", "a/b", "..", "."])
 def test_a_name_stays_in_the_workspace(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="no name of a publication"):

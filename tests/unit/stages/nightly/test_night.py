@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from retrieval.cli.main import _run
 from retrieval.core.artifacts import Workspace, open_artifact
-from retrieval.core.errors import ConflictError, DataContractError, QualityGateError, ResourceError, UsageError
+from retrieval.core.errors import ConflictError, DataContractError, IntegrityError, QualityGateError, ResourceError, UsageError
 from retrieval.core.locks import exclusive
 from retrieval.core.publication import Publication
 from retrieval.core.resources import require_free_space
@@ -134,6 +135,25 @@ def test_what_is_published_and_damaged_is_not_replaced_unseen(again) -> None:
     with pytest.raises(QualityGateError, match=r"gate published: .*is not what was published"):
         again.run(8)
     assert again.run(8, published="a disk was lost").published == 4
+
+
+def test_damage_to_the_pointer_is_shown_and_a_night_waits_for_a_person(again, capsys) -> None:
+    recipe, pointer = again.request(8).recipe(), again.workspace / "published/walk/current.json"
+    whole = pointer.read_bytes()
+    pointer.write_bytes(whole[:-9])
+    found = verbs.status(again.workspace, recipe)
+    assert (found["published"], found["last"]["status"], "is damaged" in found["damaged"][0]) == (None, "published", True)
+    assert "DAMAGED" in verbs.status_lines(found, again.workspace, recipe)
+    assert _run(["status", str(again.recipe), "--workspace", str(again.workspace)]) == 4
+    assert "DAMAGED" in capsys.readouterr().out
+    with pytest.raises(IntegrityError, match="--to NUMBER"):
+        verbs.gc(again.workspace, recipe, dry_run=False)
+    with pytest.raises(QualityGateError, match=r"gate published: .*current\.json: is damaged"):
+        again.run(8)
+    assert verbs.rollback(again.workspace, recipe, 3, "a disk lost a byte").number == 3
+    pointer.write_bytes(whole[:-9])
+    assert again.run(8, published="nobody can read it").published == 4
+    assert (again.pointer()["version"], verbs.status(again.workspace, recipe)["damaged"]) == (4, [])
 
 
 def test_an_older_day_is_computed_and_not_published(again) -> None:
