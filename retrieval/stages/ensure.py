@@ -13,7 +13,7 @@ from retrieval.core.settings import fingerprint
 # Raised when the bytes a stage writes for the same settings change, so that old artifacts are not taken for new ones.
 FORMATS = {
     "inputs": 1,
-    "dataset": 2,
+    "dataset": 3,
     "model": 1,
     "vectors": 1,
     "export": 1,

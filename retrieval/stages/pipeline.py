@@ -16,6 +16,7 @@ from retrieval.data.dataset import Dataset
 from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
 from retrieval.evaluation.rescoring import RescoringCost
+from retrieval.index.neighbours.table import Neighbours
 from retrieval.models.retrieval_model import AbstractRetrievalModel
 from retrieval.models.settings import CountedSettings, ImportedSettings, NeighbourSettings
 from retrieval.recall.probabilities import Method, ScoreProbabilities
@@ -154,8 +155,11 @@ class Pipeline:
         return rescore.PoolRescorer(rescorer, self.recipe, self.vectors)
 
     def _recalling(self, index: Artifact) -> recall.Serving:
-        neighbours = open_neighbours(self.model_artifact, self.dataset) if isinstance(self.recipe.model, NeighbourSettings) else None
+        neighbours = self._neighbours() if isinstance(self.recipe.model, NeighbourSettings) else None
         return recall.Serving(self.recipe, self.dataset, self.users, self.vectors, index, neighbours=neighbours)
+
+    def _neighbours(self) -> Neighbours:
+        return open_neighbours(self.model_artifact, self.dataset)
 
     def rescorer(self, index: Artifact) -> Artifact | None:
         """What re-scores candidates from an index; None where recall's order stays."""
@@ -291,13 +295,18 @@ class Pipeline:
 
     def _write_measurements(self, candidates: Artifact, staged: StagedArtifact) -> None:
         baseline, lists = self._base is not None, candidates.files("part-")
-        leaks = check_leaks.check_run(self.recipe, self.dataset_artifact, self.model_artifact, lists, baseline=baseline)
+        leaks = check_leaks.check_run(self.recipe, self.dataset_artifact, self._counted_here, lists, baseline=baseline)
         cost = None if self.recipe.rescore.name == "none" else self._rescoring_cost
         measured = evaluate.Measured(self.recipe, self.dataset_artifact, self.vectors, candidates, self.distances, cost)
         evaluate.write_measurements(measured, leaks, staged)
 
     def _rescoring_cost(self) -> RescoringCost:
         return rescoring_cost(self.serving(self.index))
+
+    @property
+    def _counted_here(self) -> Artifact | None:
+        """The model, where what it has counted is of this dataset."""
+        return self.model_artifact
 
     def other_index(self, index_id: str) -> Artifact:
         """Another index of the workspace, by its id. Raises UsageError when there is none."""

@@ -25,7 +25,7 @@ from retrieval.stages.item_filter import filter_identity
 from retrieval.stages.recall import Server, Serving
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.user_vectors import EncodedUsers
-from retrieval.stages.warm_start import WEIGHTS
+from retrieval.stages.warm_start import WEIGHTS, take_rows
 from retrieval.training.checkpoints import Checkpoints
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.rescoring.objective import RescoreObjective, rescored, validate_rescoring
@@ -111,14 +111,17 @@ class PoolRescorer:
     """Puts the pools of a batch into the order of a trained re-scorer."""
 
     def __init__(self, artifact: Artifact, recipe: Recipe, vectors: Artifact, rows: Rows | None = None) -> None:
-        """With `rows` [N] the re-scorer is of another catalog: its row of every item here, -1 for none, whose vector is zero."""
+        """With `rows` [N] the re-scorer is of another catalog: its row of every item here, -1 for one that keeps the vector given."""
         self.model, self.length = _model(recipe, vectors), recipe.rescore.history
         weights, state = TensorFile(artifact.file(WEIGHTS)), self.model.state_dict()
         if rows is None:
             weights.fill(state)
         else:
             for name, value in state.items():
-                value.copy_(_moved(weights[name], rows) if name in self.model.per_item else weights[name])
+                if name in self.model.per_item:
+                    take_rows(value, torch.from_numpy(rows), weights, name)
+                else:
+                    value.copy_(weights[name])
         self.model.eval()
 
     def __call__(self, pools: Pools, encoded: EncodedUsers) -> Pools:
@@ -202,11 +205,6 @@ def _model(recipe: Recipe, vectors: Artifact) -> RescoringModel:
     assert isinstance(recipe.model, EncoderSettings)  # noqa: S101 - the recipe has looked
     found = np.array(load_vectors(vectors)[:, : recipe.model.dimension])
     return build_rescorer(recipe.rescore.name, torch.from_numpy(found), recipe.rescore.blocks, recipe.seed)
-
-
-def _moved(table: torch.Tensor, rows: Rows) -> torch.Tensor:
-    known = torch.from_numpy(rows >= 0)
-    return torch.where(known[:, None], table[torch.from_numpy(np.maximum(rows, 0))], 0.0)
 
 
 def _came_true(dataset: Dataset, chosen: Positions, rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

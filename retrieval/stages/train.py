@@ -225,11 +225,21 @@ def training_run(
         model.items.fields.trained.logical_or_(learned)
     model, events = model.to(device), events.to(device)
     if model.prior is not None:
-        model.fit_prior(events.counts(model.items.n_items), _lately(events, model.settings.prior.hours * _HOUR, model.items.n_items))
+        model.fit_prior(*_prior_counts(events, model.items.n_items, model.settings.prior.hours))
     examples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, recipe.seed, recipe.train.steps)
     objective = Objective(model, events, recipe.train.loss, compute, recipe.seed, examples, world)
     validator = _validator(beginning, device, world)
     return TrainingRun(model, examples, objective, recipe.train, validator, checkpoints, recipe.seed, world=world)
+
+
+def prior_counts(recipe: Recipe, dataset: Dataset, hours: float) -> tuple[Tensor, Tensor]:
+    """Events of each item in all of training and in its last hours, int64 [N] each: what a trained model's prior was made of."""
+    events = _targeted(TrainingEvents.of(dataset.sequences, dataset.split.train_end), recipe)
+    return _prior_counts(events, dataset.catalog.n_items, hours)
+
+
+def _prior_counts(events: TrainingEvents, n_items: int, hours: float) -> tuple[Tensor, Tensor]:
+    return events.counts(n_items), _lately(events, hours * _HOUR, n_items)
 
 
 def _targeted(events: TrainingEvents, recipe: Recipe) -> TrainingEvents:

@@ -72,19 +72,19 @@ def start_from(model: AbstractRetrievalModel, recipe: Recipe, catalog: Catalog, 
     named = {name: torch.from_numpy(each.copy()) for name, each in _field_rows(model, start).items()}
     for name, value in new.items():
         if name in model.per_item:
-            _take_rows(value, rows[model.items.held], old, name)
+            take_rows(value, rows[model.items.held], old, name)
         elif name in named:
-            _take_rows(value, named[name], old, name)
+            take_rows(value, named[name], old, name)
         else:
             value.copy_(old[name])
     if model.items.fields is not None:
-        _take_rows(model.items.fields.trained, rows, old, "items.fields.trained")
+        take_rows(model.items.fields.trained, rows, old, "items.fields.trained")
     known = int((rows >= 0).sum())
     return {"model": start.id, "known_items": known, "new_items": len(rows) - known}
 
 
-def _take_rows(table: Tensor, sources: Tensor, old: TensorFile, name: str) -> None:
-    """Put the rows `sources` of an old table into a new one, -1 none; the old one is read once, a chunk at a time."""
+def take_rows(table: Tensor, sources: Tensor, old: TensorFile, name: str) -> None:
+    """Put the rows `sources` of an old table into a new one, whose others stay; -1 is none. The old one is read once, by chunks."""
     order = torch.argsort(sources)
     order = order[sources[order] >= 0]
     wanted, (count, *rest) = sources[order], old.shapes[name]

@@ -12,9 +12,11 @@ from pydantic import Field
 
 from retrieval.core.errors import DataContractError
 from retrieval.core.settings import Settings
+from retrieval.data.catalog import rows_of
 from retrieval.data.fields.settings import BucketedField, EntityField, MultiField, NamesField, VectorField
 from retrieval.data.kernels import hash_texts
 
+_NAMED = ("categorical", "multi")
 MOST_DEVIATIONS = 5.0
 """How far from the mean a normalised number may lie."""
 _SAMPLE = 1_000_000
@@ -38,6 +40,15 @@ class Coding(Settings):
     """Row r + 1 begins at edge r; row 1 holds what lies before all."""
     fitted: bool = False
     """The edges are quantiles of the training part, not the recipe's."""
+    mean: tuple[float, ...] = ()
+    """Of the training part, one for every number of the field; what is subtracted first."""
+    deviation: float = 0.0
+    """What the numbers are divided by after that."""
+
+    @property
+    def hashed(self) -> int:
+        """How many rows names are hashed into, 0 where each has its own."""
+        return self.rows - 1 if self.kind in _NAMED and not self.names else 0
 
 
 @dataclass(frozen=True)
@@ -45,13 +56,15 @@ class FieldColumn:
     """One field of R items, users or events.
 
     Either `codes` int32 [R], or with `offsets` int64 [R+1] the codes [M] of lists, none of which is empty; or
-    `values` float32 [R, width].
+    `values` float32 [R, width]. `numbers` float32 [R] are what the codes of an event's numbers were made of, NaN where missing: tables
+    of items and users keep their values themselves.
     """
 
     coding: Coding
     codes: Codes | None = None
     offsets: NDArray[np.int64] | None = None
     values: NDArray[np.float32] | None = None
+    numbers: NDArray[np.float32] | None = None
 
 
 def code_column(name: str, settings: EntityField, values: pl.Series, events: Counts) -> FieldColumn:
@@ -68,61 +81,91 @@ def code_column(name: str, settings: EntityField, values: pl.Series, events: Cou
     """
     if values.filter(pl.Series(events > 0)).null_count() == int((events > 0).sum()):
         raise DataContractError(f"field '{name}' has no value in the training part", where="data fields", remedy="leave it out")
-    if isinstance(settings, NamesField):
-        return _names(name, settings, values, events)
-    if isinstance(settings, VectorField):
-        return _vectors(name, settings, values, events)
+    return coded(_fitted(name, settings, values, events), values)
+
+
+def coded(coding: Coding, values: pl.Series) -> FieldColumn:
+    """Values [R] of items or users as a coding reads them, whatever it was fitted to."""
+    if coding.kind in _NAMED:
+        return _coded_names(coding, values)
+    if coding.kind == "vector":
+        return FieldColumn(coding, values=_scaled_vectors(coding, values))
     numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    if not (settings.buckets or settings.edges):
-        return _normalised(name, settings.kind, numbers, events)
-    return code_numbers(name, settings.kind, numbers, bucket_edges(settings, numbers[events > 0]), fitted=not settings.edges)
+    return coded_numbers(coding, numbers) if coding.rows else FieldColumn(coding, values=_scaled_numbers(coding, numbers))
 
 
-def code_numbers(name: str, kind: str, numbers: NDArray[np.float64], edges: Sequence[float], *, fitted: bool = False) -> FieldColumn:
-    """Buckets of numbers [R]; NaN is missing. `fitted`: the edges are quantiles."""
-    codes = (1 + np.searchsorted(np.asarray(edges), numbers, side="right")).astype(np.int32)
+def coded_numbers(coding: Coding, numbers: NDArray[Any]) -> FieldColumn:
+    """Numbers [R] in the buckets of a coding; NaN is missing."""
+    codes = (1 + np.searchsorted(np.asarray(coding.edges), numbers, side="right")).astype(np.int32)
     codes[np.isnan(numbers)] = 0
-    coding = Coding(name=name, kind=kind, rows=len(edges) + 2, edges=tuple(map(float, edges)), fitted=fitted)
     return FieldColumn(coding, codes)
 
 
-def bucket_edges(settings: BucketedField, known: NDArray[np.float64]) -> Sequence[float]:
-    """The edges that the settings name, or the quantiles of known numbers, equal ones once."""
-    if settings.edges:
-        return settings.edges
+def rows_of_names(coding: Coding, names: Sequence[str]) -> Codes:
+    """The rows of names; 0 for those that the coding has none for."""
+    if coding.hashed:
+        return (1 + _hashed(names) % np.uint64(coding.hashed)).astype(np.int32)
+    return (1 + rows_of(pl.Series(coding.names, dtype=pl.String), pl.Series(names, dtype=pl.String))).astype(np.int32)
+
+
+def bucket_coding(name: str, settings: BucketedField, kind: str, known: NDArray[np.float64]) -> Coding:
+    """The coding of numbers by the edges that the settings name, or by the quantiles of known numbers, equal ones once."""
+    edges = tuple(map(float, settings.edges or _quantiles(settings.buckets, known)))
+    return Coding(name=name, kind=kind, rows=len(edges) + 2, edges=edges, fitted=not settings.edges)
+
+
+def names_coding(name: str, settings: NamesField, kind: str, known: Sequence[str], counts: Counts) -> Coding:
+    """The coding of names; `counts` are the training events of those met."""
+    if settings.hashed:
+        return Coding(name=name, kind=kind, rows=settings.hashed + 1)
+    names = tuple(sorted(each for each, count in zip(known, counts.tolist(), strict=True) if count >= settings.min_count))
+    return Coding(name=name, kind=kind, rows=len(names) + 1, names=names)
+
+
+def _fitted(name: str, settings: EntityField, values: pl.Series, events: Counts) -> Coding:
+    if isinstance(settings, NamesField):
+        flat = _flat(values, multi=isinstance(settings, MultiField))
+        met = pl.DataFrame({"name": flat["name"], "events": events[flat["row"].to_numpy()]}).drop_nulls()
+        found = met.group_by("name").agg(pl.col("events").sum())
+        coding = names_coding(name, settings, settings.kind, found["name"].to_list(), found["events"].to_numpy())
+        return coding.model_copy(update={"multi": isinstance(settings, MultiField)})
+    if isinstance(settings, VectorField):
+        known = _vectors(values, settings.dimension)[values.is_not_null().to_numpy() & (events > 0)]
+        return Coding(name=name, kind=settings.kind, width=settings.dimension, **_moments(known))
+    numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    if settings.buckets or settings.edges:
+        return bucket_coding(name, settings, settings.kind, numbers[events > 0])
+    known = numbers[(events > 0) & np.isfinite(numbers)]
+    return Coding(name=name, kind=settings.kind, width=2, **_moments(known[:, None]))
+
+
+def _quantiles(buckets: int, known: NDArray[np.float64]) -> Sequence[float]:
     finite = known[np.isfinite(known)]
     finite = finite[:: max(1, len(finite) // _SAMPLE)]
-    shares = np.arange(1, settings.buckets) / settings.buckets
-    found: list[float] = np.unique(np.quantile(finite, shares)).tolist() if len(finite) else []
+    found: list[float] = np.unique(np.quantile(finite, np.arange(1, buckets) / buckets)).tolist() if len(finite) else []
     return found
 
 
-def code_names(name: str, settings: NamesField, kind: str, known: Sequence[str], counts: Counts) -> tuple[Coding, Codes]:
-    """The coding of names, and the row of each known one; `counts` are their training events."""
-    if settings.hashed:
-        rows = 1 + _hashed(known) % np.uint64(settings.hashed)
-        return Coding(name=name, kind=kind, rows=settings.hashed + 1), rows.astype(np.int32)
-    frequent = counts >= settings.min_count
-    order = np.argsort(np.asarray(known, dtype=object)[frequent], kind="stable") if frequent.any() else np.empty(0, np.int64)
-    places = np.zeros(len(known), dtype=np.int32)
-    places[np.flatnonzero(frequent)[order]] = np.arange(1, len(order) + 1)
-    names = tuple(known[place] for place in np.flatnonzero(frequent)[order])
-    return Coding(name=name, kind=kind, rows=len(names) + 1, names=names), places
+def _moments(known: NDArray[Any]) -> dict[str, Any]:
+    """Of numbers [R, width]: the mean of each, and one deviation for all, so that the angles of vectors stay."""
+    return {"mean": tuple(known.mean(axis=0).tolist()), "deviation": float(known.std()) or 1.0}
 
 
-def _names(name: str, settings: EntityField, values: pl.Series, events: Counts) -> FieldColumn:
-    assert isinstance(settings, NamesField)  # noqa: S101 - the caller has looked
-    lists = values if isinstance(settings, MultiField) else values.to_frame("v").select(pl.concat_list("v")).to_series()
-    # A list without a name becomes one unknown name: every value has a row at least.
-    flat = pl.DataFrame({"row": np.arange(len(values)), "name": lists}).explode("name", empty_as_null=True)
-    met = pl.DataFrame({"name": flat["name"], "events": events[flat["row"].to_numpy()]}).drop_nulls()
-    found = met.group_by("name").agg(pl.col("events").sum()).sort("name")
-    coding, rows = code_names(name, settings, settings.kind, found["name"].to_list(), found["events"].to_numpy())
-    codes = flat.join(found.select("name", code=rows), on="name", how="left", maintain_order="left")["code"].fill_null(0).to_numpy()
-    if not isinstance(settings, MultiField):
+def _coded_names(coding: Coding, values: pl.Series) -> FieldColumn:
+    flat = _flat(values, multi=coding.multi)
+    met = flat["name"].drop_nulls().unique(maintain_order=True)
+    rows = pl.DataFrame({"name": met, "code": rows_of_names(coding, met.to_list())})
+    codes = flat.join(rows, on="name", how="left", maintain_order="left")["code"].fill_null(0).to_numpy()
+    if not coding.multi:
         return FieldColumn(coding, codes)
     lengths = np.bincount(flat["row"].to_numpy(), minlength=len(values))
-    return FieldColumn(coding.model_copy(update={"multi": True}), codes, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    return FieldColumn(coding, codes, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def _flat(values: pl.Series, *, multi: bool) -> pl.DataFrame:
+    """Rows and their names; a list without a name becomes one unknown name: every value has a row at least."""
+    lists = values if multi else values.to_frame("v").select(pl.concat_list("v")).to_series()
+    return pl.DataFrame({"row": np.arange(len(values)), "name": lists}).explode("name", empty_as_null=True)
 
 
 def _hashed(names: Sequence[str]) -> NDArray[np.uint64]:
@@ -134,23 +177,23 @@ def _hashed(names: Sequence[str]) -> NDArray[np.uint64]:
     return found
 
 
-def _normalised(name: str, kind: str, numbers: NDArray[np.float64], events: Counts) -> FieldColumn:
+def _scaled_numbers(coding: Coding, numbers: NDArray[np.float64]) -> NDArray[np.float32]:
     """Two numbers: the deviation from the mean, and whether there is no value."""
-    known = numbers[(events > 0) & np.isfinite(numbers)]
-    deviation = float(known.std()) or 1.0
-    scaled = np.clip((numbers - known.mean()) / deviation, -MOST_DEVIATIONS, MOST_DEVIATIONS)
+    scaled = np.clip((numbers - coding.mean[0]) / coding.deviation, -MOST_DEVIATIONS, MOST_DEVIATIONS)
     missing = np.isnan(scaled)
-    values = np.stack([np.where(missing, 0.0, scaled), missing], axis=1).astype(np.float32)
-    return FieldColumn(Coding(name=name, kind=kind, width=2), values=values)
+    return np.stack([np.where(missing, 0.0, scaled), missing], axis=1).astype(np.float32)
 
 
-def _vectors(name: str, settings: VectorField, values: pl.Series, events: Counts) -> FieldColumn:
-    """Centred and divided by one deviation, so that angles stay; a missing one is zero."""
-    present = values.is_not_null().to_numpy()
-    found: NDArray[Any] = np.zeros((len(values), settings.dimension), dtype=np.float32)
+def _scaled_vectors(coding: Coding, values: pl.Series) -> NDArray[np.float32]:
+    """Centred and divided by one deviation; a missing one is zero."""
+    found = (_vectors(values, coding.width) - np.asarray(coding.mean, dtype=np.float32)) / coding.deviation
+    found[values.is_null().to_numpy()] = 0.0
+    return found.astype(np.float32)
+
+
+def _vectors(values: pl.Series, dimension: int) -> NDArray[np.float32]:
+    """[R, dimension], zeros for what is missing."""
+    found = np.zeros((len(values), dimension), dtype=np.float32)
     flat = values.drop_nulls().explode(empty_as_null=False).to_numpy()
-    found[present] = flat.reshape(-1, settings.dimension)
-    known = found[present & (events > 0)]
-    centred = (found - known.mean(axis=0)) / (float(known.std()) or 1.0)
-    centred[~present] = 0.0
-    return FieldColumn(Coding(name=name, kind=settings.kind, width=settings.dimension), values=centred.astype(np.float32))
+    found[values.is_not_null().to_numpy()] = flat.reshape(-1, dimension)
+    return found

@@ -1,6 +1,7 @@
 """Fields of a dataset: fitted on its training part, coded for every row, compared with what comes later."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.core.logging import get_logger
-from retrieval.data.fields.coding import Counts, FieldColumn, bucket_edges, code_column, code_names, code_numbers
+from retrieval.data.fields.coding import Coding, Counts, FieldColumn, bucket_coding, code_column, coded_numbers, names_coding, rows_of_names
 from retrieval.data.fields.drift import drift_of
 from retrieval.data.fields.settings import AgeField, CategoricalField, EventField, EventNumericField, GapField
 from retrieval.data.fields.store import Fields
@@ -64,11 +65,11 @@ class FieldFit:
         if isinstance(settings, CategoricalField):
             return self._names(name, settings, raw)
         if isinstance(settings, EventNumericField):
-            numbers = raw.columns[name].astype(np.float64)
-            edges = bucket_edges(settings, numbers[self.training])
-            return code_numbers(name, settings.kind, numbers, edges, fitted=not settings.edges)
-        numbers = self._gaps() if isinstance(settings, GapField) else self._ages(settings, items)
-        return code_numbers(name, settings.kind, numbers, settings.edges)
+            numbers = raw.columns[name]
+            coding = bucket_coding(name, settings, settings.kind, numbers[self.training].astype(np.float64))
+            return replace(coded_numbers(coding, numbers.astype(np.float64)), numbers=numbers)
+        numbers = derived_numbers(settings, self.sequences, items)
+        return coded_numbers(Coding(name=name, kind=settings.kind, rows=len(settings.edges) + 2, edges=settings.edges), numbers)
 
     def _names(self, name: str, settings: CategoricalField, raw: RawEvents) -> FieldColumn:
         codes, names = raw.columns[name], raw.names[name]
@@ -76,21 +77,28 @@ class FieldFit:
         # The empty name stands for no value: none of a vocabulary, and none to hash.
         missing = [place for place, each in enumerate(names) if not each.strip()]
         counts[missing] = 0
-        coding, rows = code_names(name, settings, settings.kind, names, counts)
+        coding = names_coding(name, settings, settings.kind, names, counts)
+        rows = rows_of_names(coding, names)
         rows[missing] = 0
         return FieldColumn(coding, rows[codes])
 
-    def _gaps(self) -> NDArray[np.float64]:
-        times = np.asarray(self.sequences.times, dtype=np.float64)
-        gaps = np.diff(times, prepend=np.nan)
-        starts = self.sequences.offsets[:-1][self.sequences.lengths > 0]
-        gaps[starts] = np.nan
-        return gaps
 
-    def _ages(self, settings: AgeField, items: pl.DataFrame) -> NDArray[np.float64]:
-        begun = items[f"field_{settings.of}"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        ages: NDArray[np.float64] = self.sequences.times - begun[self.sequences.items]
-        return ages
+def derived_numbers(settings: GapField | AgeField, sequences: SequenceDataset, items: pl.DataFrame) -> NDArray[np.float64]:
+    """What follows from events and the table of items alone, float64 [E]; NaN is missing."""
+    return _gaps(sequences) if isinstance(settings, GapField) else _ages(settings, sequences, items)
+
+
+def _gaps(sequences: SequenceDataset) -> NDArray[np.float64]:
+    gaps = np.diff(np.asarray(sequences.times, dtype=np.float64), prepend=np.nan)
+    starts = sequences.offsets[:-1][sequences.lengths > 0]
+    gaps[starts] = np.nan
+    return gaps
+
+
+def _ages(settings: AgeField, sequences: SequenceDataset, items: pl.DataFrame) -> NDArray[np.float64]:
+    begun = items[f"field_{settings.of}"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    ages: NDArray[np.float64] = sequences.times - begun[sequences.items]
+    return ages
 
 
 def _marked(sequences: SequenceDataset, start: Counts, end: Counts) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from retrieval.data.fields.coding import Coding, FieldColumn
 Side = Literal["items", "users", "events"]
 SIDES: tuple[Side, ...] = ("items", "users", "events")
 _INDEX = "fields.json"
-_ARRAYS = ("codes", "offsets", "values")
+_ARRAYS = ("codes", "offsets", "values", "numbers")
 
 
 @dataclass(frozen=True)

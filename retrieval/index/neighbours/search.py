@@ -31,7 +31,14 @@ class NeighbourSearch:
         histories: visible events, oldest first. seen: what is left out.
         """
         pools, table = Pools.empty(len(histories.offsets) - 1, self.n), self.table
+        histories = histories if table.known is None else _of_items(histories, table.known)
         arguments = ((histories.offsets, histories.items), self.recent, (table.offsets, table.rows, table.weights))
         left_out, out = (self.blocked, seen.offsets, seen.items), (pools.rows, pools.scores, pools.interest)
         over_chunks(score_users, len(pools.rows), self.threads, *arguments, left_out, out)
         return pools
+
+
+def _of_items(histories: Seen, chosen: Bool[np.ndarray, "n"]) -> Seen:
+    """The events on some items."""
+    kept = chosen[histories.items]
+    return Seen(np.concatenate([[0], np.cumsum(kept)])[histories.offsets], histories.items[kept])

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from retrieval.core.artifacts import Artifact
+from retrieval.core.errors import UsageError
 from retrieval.core.publication import Publication, Version
 from retrieval.core.seeds import derive_seed
-from retrieval.data.dataset import Dataset
 from retrieval.evaluation.comparison import Comparison, compare
 from retrieval.evaluation.health import InterestHealth
 from retrieval.evaluation.measurements import Measurements
@@ -21,7 +21,7 @@ from retrieval.stages.build_index import index_settings, load_vectors, open_inde
 from retrieval.stages.index_choice import make_search
 from retrieval.stages.nightly import gates
 from retrieval.stages.nightly.gates import Gate
-from retrieval.stages.nightly.reference import Reference, can_be_moved, unspoilt_users
+from retrieval.stages.nightly.reference import Reference
 from retrieval.stages.pipeline import Pipeline
 
 _LATENCY_USERS = 200
@@ -38,19 +38,23 @@ class Published:
     def artifact(self, kind: str) -> Artifact:
         return self.publication.artifact(self.version, kind)
 
-    @cached_property
+    @property
     def reference(self) -> Reference | None:
-        """Its model on the night's log; None where that model has no answers for other logs."""
-        model = self.artifact("model")
-        if not can_be_moved(self.night.recipe, model):
-            return None
-        rescorer = self.artifact("rescorer") if "rescorer" in self.version.artifacts else None
-        return Reference(self.night, model, self.dataset, rescorer)
+        """Its model on the night's log; None where that model has no answers for it, and `unanswered` says why."""
+        return self._found[0]
+
+    @property
+    def unanswered(self) -> str:
+        """Why there is no reference; "" where there is."""
+        return self._found[1]
 
     @cached_property
-    def dataset(self) -> Dataset:
-        """What its model was trained on."""
-        return Dataset.open(self.artifact("dataset"))
+    def _found(self) -> tuple[Reference | None, str]:
+        rescorer = self.artifact("rescorer") if "rescorer" in self.version.artifacts else None
+        try:
+            return Reference(self.night, self.artifact("model"), self.artifact("dataset"), rescorer), ""
+        except UsageError as error:
+            return None, error.what
 
 
 def model_gates(night: Pipeline, published: Published | None) -> list[Gate]:
@@ -113,11 +117,11 @@ def _lists_of(lists: Artifact, users: pl.Series) -> pl.DataFrame:
 def _paired(night: Pipeline, reference: Reference | None, published: Published | None) -> tuple[Comparison | None, str]:
     """The night's measurements against the reference's, over users that neither model knows; or why there are none."""
     if reference is None or published is None:
-        return None, "nothing is published" if published is None else "the published model has no answers for another log"
-    users = unspoilt_users(night.dataset, published.dataset)
+        return None, published.unanswered if published else "nothing is published"
+    users = reference.judges()
     mine, others = (_of_users(each.measurements, users) for each in (night, reference))
     if mine.per_user.is_empty() or others.per_user.is_empty():
-        return None, "the published model was trained on the targets of every test user"
+        return None, "the published model may know the targets of every test user"
     return compare(mine, others), ""
 
 

@@ -14,7 +14,6 @@ from retrieval.core.errors import ConflictError, DataContractError, IntegrityErr
 from retrieval.core.locks import exclusive
 from retrieval.core.publication import Publication
 from retrieval.core.resources import require_free_space
-from retrieval.data.dataset import Dataset
 from retrieval.index.choice.judge import Finding
 from retrieval.stages import build_index
 from retrieval.stages.audience import Scope
@@ -195,7 +194,7 @@ def test_the_published_model_on_its_own_log_is_itself(three) -> None:
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"start_from": version.about["training"]["start"]})})
     night = Pipeline(recipe, Stages(Workspace(three.workspace)))
     assert night.model_artifact.id == artifact.id
-    own, other = night.measurements, Reference(night, artifact, night.dataset).measurements
+    own, other = night.measurements, Reference(night, artifact, night.dataset_artifact).measurements
     assert pl.read_parquet(other.file("per_user.parquet")).equals(pl.read_parquet(own.file("per_user.parquet")))
 
 
@@ -203,8 +202,7 @@ def test_the_published_model_gives_only_what_it_knows(again) -> None:
     publication = Publication(again.workspace, "walk")
     night = Pipeline(again.request(10).recipe(), Stages(Workspace(again.workspace)))
     first = publication.version(1)
-    trained_on = Dataset.open(publication.artifact(first, "dataset"))
-    reference = Reference(night, publication.artifact(first, "model"), trained_on)
+    reference = Reference(night, publication.artifact(first, "model"), publication.artifact(first, "dataset"))
     known = set(pl.read_parquet(reference.model_artifact.file("item_ids.parquet"))["item_id"])
     unknown = set(night.dataset.catalog.item_ids) - known
     lists = pl.read_parquet(reference.candidates(Scope()).files("part-"))
