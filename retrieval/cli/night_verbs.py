@@ -23,6 +23,7 @@ def nightly(
     overrides: SetOption = None,
     override: OverrideOption = None,
     engine: EngineOption = None,
+    again: Annotated[bool, typer.Option("--again", help="Run the night although its day is published already.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, with rows, memory, disk and time, and do nothing.")
     ] = False,
@@ -30,14 +31,15 @@ def nightly(
 ) -> None:
     """Run a night: prepare, train or go on training, embed, build-index, recall, evaluate, gates, publish.
 
-    The same command goes on where a killed one was; a failed gate leaves what was published and exits with 5.
+    The same command goes on where a killed one was; a failed gate leaves what was published and exits with 5; where the day is
+    published already nothing is done.
 
     Example: retrieval nightly pipelines/sample.toml --date 2024-02-20 --workspace workspace
     """
     from retrieval.stages.nightly.gates import parse_overrides
     from retrieval.stages.nightly.request import Request, parse_date
 
-    request = Request(recipe, parse_date(date), workspace, tuple(with_engine(overrides, engine)))
+    request = Request(recipe, parse_date(date), workspace, tuple(with_engine(overrides, engine)), again)
     if dry_run:
         from retrieval.stages.nightly.plan import plan, plan_lines
 

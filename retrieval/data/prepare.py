@@ -22,7 +22,7 @@ from retrieval.data.fields.settings import EntityField
 from retrieval.data.files import BATCH_ROWS, find_inputs
 from retrieval.data.ids import IdEncoder, IdKind, id_encoder, id_kind
 from retrieval.data.interactions import Interactions, LogReader
-from retrieval.data.quarantine import Quarantine
+from retrieval.data.quarantine import QUARANTINE, Quarantine
 from retrieval.data.sequences import SequenceDataset
 from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.data.splits import PARTS, Split, ground_truth, make_split, training_counts
@@ -47,7 +47,7 @@ def prepare(data: DataSettings, split: SplitSettings, staged: StagedArtifact, *,
         DataContractError: a file is damaged, the log is empty or filtered to nothing, or too many rows are bad.
     """
     sources = Sources.find(data)
-    with Quarantine(staged.path("quarantine.parquet"), rescue) as quarantine:
+    with Quarantine(staged.path(QUARANTINE), rescue) as quarantine:
         tables = Tables.read(data, sources, quarantine)
         events = _events(data, sources, tables, quarantine, staged.summary)
         staged.summary["quarantine"] = {source: dict(counts) for source, counts in quarantine.counts.items()}

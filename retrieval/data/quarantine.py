@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from retrieval.core.errors import DataContractError
 
+QUARANTINE = "quarantine.parquet"
 _SCHEMA = pa.schema([("source", pa.string()), ("row", pa.int64()), ("rule", pa.string()), ("values", pa.string())])
 _HINTS = {
     "late_time": "late times are often milliseconds read as seconds: set time_unit",

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from retrieval.core.artifacts import MANIFEST, Artifact, Workspace, open_artifact
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.evaluation.measurements import SUMMARY, Measurements, MeasurementSummary, read_summary
+from retrieval.stages.prepare import content_of, find_dataset
 
 _EXPECTED = "a recipe, or a directory or id of a report or of measurements"
 _KINDS = ("report", "measurements")
@@ -65,7 +66,7 @@ class Run:
         for artifact, prefix in ((of.dataset, ""), (of.model, ""), (of.index, "index."), (of.candidates, "")):
             found |= {prefix + name: value for name, value in flat_settings(artifact.manifest.settings)}
         found |= {f"library {name}": version for name, version in of.model.manifest.libraries.items()}
-        return found | {"code version": of.model.manifest.code_version, "dataset": of.dataset.id}
+        return found | {"code version": of.model.manifest.code_version, "dataset": content_of(of.dataset)}
 
 
 def flat_settings(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -162,7 +163,8 @@ def _by_id(handle: str, workspace: Path) -> Artifact:
 def _run(name: str, measurements: Artifact) -> Run:
     if "candidates" not in measurements.manifest.inputs:
         return Run(name or f"lists {measurements.id[:6]}", measurements, None)
-    candidates, dataset = (_beside(measurements, kind, measurements.manifest.inputs[kind]) for kind in ("candidates", "dataset"))
+    candidates = _beside(measurements, "candidates", measurements.manifest.inputs["candidates"])
+    dataset = find_dataset(_workspace(measurements), measurements.manifest.inputs["dataset"]) or _gone(measurements, "its dataset")
     vectors, index = (_beside(candidates, kind, candidates.manifest.inputs[kind]) for kind in ("vectors", "index"))
     model = _beside(vectors, "model", vectors.manifest.inputs["model"])
     given = str(model.manifest.settings.get("model", {}).get("name", "model"))
@@ -171,10 +173,15 @@ def _run(name: str, measurements: Artifact) -> Run:
 
 def _beside(artifact: Artifact, kind: str, artifact_id: str) -> Artifact:
     """Another artifact of the same workspace."""
-    found = Workspace(artifact.path.parent.parent).find(kind, artifact_id)
-    if found is None:
-        raise IntegrityError(f"{kind}/{artifact_id}, which it was made of, is gone", where=artifact.path, remedy="run the recipe again")
-    return found
+    return _workspace(artifact).find(kind, artifact_id) or _gone(artifact, f"{kind}/{artifact_id}")
+
+
+def _workspace(artifact: Artifact) -> Workspace:
+    return Workspace(artifact.path.parent.parent)
+
+
+def _gone(artifact: Artifact, what: str) -> NoReturn:
+    raise IntegrityError(f"{what}, which it was made of, is gone", where=artifact.path, remedy="run the recipe again")
 
 
 def _require_distinct(runs: Sequence[Run]) -> None:

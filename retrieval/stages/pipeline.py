@@ -67,6 +67,11 @@ class Pipeline:
         return self._ensure("prepare", "dataset", settings, inputs, partial(prepare.write_dataset, self.recipe, self.sources, rescue))
 
     @cached_property
+    def content(self) -> str:
+        """What later stages depend on of the dataset."""
+        return prepare.content_of(self.dataset_artifact)
+
+    @cached_property
     def dataset(self) -> Dataset:
         return self._base.dataset if self._base is not None else Dataset.open(self.dataset_artifact)
 
@@ -105,7 +110,7 @@ class Pipeline:
             raise UsageError(
                 f"{self.recipe.model.name} scores by neighbours, not by vectors", where="embed", remedy="choose a model that is trained"
             )
-        inputs, batch = {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id}, self.recipe.recall.batch_users
+        inputs, batch = {"dataset": self.content, "vectors": self.vectors.id}, self.recipe.recall.batch_users
         write, place = partial(self._write_export, settings), folder.absolute()
         return self.stages.ensure("export", "export", settings=export_identity(settings, batch), inputs=inputs, write=write, folder=place)
 
@@ -195,7 +200,7 @@ class Pipeline:
         return {**self._searched(index), **({"rescorer": rescorer.id} if rescorer else {})}
 
     def _searched(self, index: Artifact) -> dict[str, str]:
-        return {"dataset": self.dataset_artifact.id, "vectors": self.vectors.id, "index": index.id}
+        return {"dataset": self.content, "vectors": self.vectors.id, "index": index.id}
 
     def joined(self, scope: Scope, shards: int, index: Artifact | None = None) -> Artifact:
         """The candidates of a scope from its shards in the workspace; the same artifact as one run makes.
@@ -219,7 +224,7 @@ class Pipeline:
     @cached_property
     def measurements(self) -> Artifact:
         candidates = self.candidates(Scope())
-        inputs = {"candidates": candidates.id, "dataset": self.dataset_artifact.id}
+        inputs = {"candidates": candidates.id, "dataset": self.content}
         distances = self.distances
         inputs |= {} if distances is None else {"distances": distances.id}
         settings = {"evaluate": self.recipe.evaluate.model_dump(mode="json", exclude={"baselines"})}
@@ -250,7 +255,7 @@ class Pipeline:
     def _model_inputs(self) -> dict[str, str]:
         model = self.recipe.model
         given = import_inputs(model) if isinstance(model, ImportedSettings) else identity_of(self._start) if self._start else {}
-        return {"dataset": self.dataset_artifact.id, **given}
+        return {"dataset": self.content, **given}
 
     # Written as methods, so that a model is opened only where something has to be written.
 

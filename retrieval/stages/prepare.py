@@ -1,18 +1,23 @@
 """prepare: logs -> dataset, with what has to be generated or fetched first."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import StagedArtifact
+from retrieval.core.artifacts import Artifact, StagedArtifact, Workspace, open_artifact
+from retrieval.core.errors import IntegrityError
 from retrieval.core.logging import get_logger
 from retrieval.core.settings import fingerprint
 from retrieval.data.generator.generate import generate
 from retrieval.data.prepare import prepare
+from retrieval.data.quarantine import QUARANTINE
 from retrieval.data.settings import DataSettings
 from retrieval.stages.ensure import Stages
 from retrieval.stages.fetch import fetch
 from retrieval.stages.recipe import GENERATED, Recipe
 
+_READ = ("time", "kinds", "fields")
+"""What later stages read of a dataset's summary."""
 log = get_logger("prepare")
 
 
@@ -37,6 +42,28 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     for name in ("interactions", "items", "users"):
         data[name].pop("path")
     return {"data": data, "split": recipe.split.model_dump(mode="json")}
+
+
+def content_of(dataset: Artifact) -> str:
+    """What later stages are a function of: what was prepared, and not the log that it was prepared from.
+
+    A log that has grown since by rows that the dataset leaves out, such as those of the next day, gives a dataset of another id and the
+    same content.
+    """
+    manifest = dataset.manifest
+    files = {name: file.sha256 for name, file in manifest.files.items() if name != QUARANTINE}
+    return fingerprint({"settings": manifest.settings, "files": files, **{name: manifest.summary.get(name) for name in _READ}})
+
+
+def find_dataset(workspace: Workspace, content: str) -> Artifact | None:
+    """A dataset of this content, or None."""
+    for path in workspace.list("dataset"):
+        # One that is damaged is nobody's.
+        with contextlib.suppress(IntegrityError):
+            found = open_artifact(path)
+            if content_of(found) == content:
+                return found
+    return None
 
 
 def write_dataset(recipe: Recipe, sources: DataSettings, rescue: Path, staged: StagedArtifact) -> None:

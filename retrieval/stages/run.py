@@ -48,7 +48,9 @@ def report_of(pipeline: Pipeline, baselines: Mapping[str, Artifact]) -> Artifact
     """The page about a pipeline's measurements, beside those of other systems on the same users."""
     measurements = pipeline.measurements
     inputs = {"main": measurements.id, **{f"baseline {name}": artifact.id for name, artifact in baselines.items()}}
-    settings = {"recipe": pipeline.recipe.model_dump(mode="json", by_alias=True, exclude={"machine", "nightly"})}
+    recipe = pipeline.recipe.model_dump(mode="json", by_alias=True, exclude={"machine", "nightly"})
+    # What the page says of rows that are not used is no part of the measurements.
+    settings = {"recipe": recipe, "log": pipeline.dataset_artifact.id}
     return pipeline.stages.ensure(
         "report", "report", settings=settings, inputs=inputs, write=lambda staged: write_report(pipeline, measurements, baselines, staged)
     )

@@ -69,9 +69,9 @@ def published_gate(damage: str) -> Gate:
 
 
 def rollback_gate(version: int) -> Gate:
-    """A night that somebody took back is not published again by a timer; `version`: the number it had, 0 for none."""
+    """A day whose version somebody took back is not published again by a timer; `version`: its number, 0 for none."""
     found = f"version {version} was rolled back" if version else "no"
-    return judged("rollback", None, "not the same night again", held=not version, found=found)
+    return judged("rollback", None, "not a day that was taken back", held=not version, found=found)
 
 
 def data_gates(settings: DataGates, night: DayProfile, good: DayProfile | None) -> list[Gate]:

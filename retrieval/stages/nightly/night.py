@@ -75,6 +75,14 @@ class _Log:
         self.record = self.record.model_copy(update={**changes, "seconds": round(time.monotonic() - self._start, 3)})
         self._nights.write(self.record)
 
+    def told_by(self, run: str) -> dict[str, object]:
+        """What an earlier run found, as this one would find it; nothing where its record is gone."""
+        found = next((each for each in self._nights.all() if each.run == run), None)
+        if found is None:
+            return {}
+        stages = tuple(stage.model_copy(update={"skipped": True}) for stage in found.stages)
+        return {"rows": found.rows, "trained": found.trained, "headline": found.headline, "gates": found.gates, "stages": stages}
+
     def stage(self, done: StageRecord) -> None:
         self.note(stages=(*self.record.stages, StageFigures.of(done)))
 
@@ -134,14 +142,17 @@ class _Night:
         stages = Stages(Workspace(self.request.workspace), begins=self._require_room, ended=self.log.stage)
         pipeline = Pipeline(self._judged_recipe(training.recipe), stages)
         published = self._published(current, pipeline)
-        day = self._day(pipeline, earlier, current)
+        if published and self._is_published_already(published.version):
+            return "unchanged"
+        date = gates.date_gate(self.request.date, current.date if current else "")
+        self._judge([date, gates.rollback_gate(self._taken_back(pointed))])
+        day = self._day(pipeline, earlier)
         self._index(pipeline)
         measurements = pipeline.measurements
         if current and _is_of(current, self.request.date, measurements, pipeline.index):
             pipeline.candidates(Scope(who="all")).verify()
             self.log.note(published=current.number)
             return "unchanged"
-        self._judge([gates.rollback_gate(self._taken_back(measurements, pipeline.index))])
         artifacts = {"measurements": measurements, **self._report(pipeline, published)}
         self._judge(measure.model_gates(pipeline, published))
         artifacts["candidates"] = pipeline.candidates(Scope(who="all"))
@@ -171,6 +182,14 @@ class _Night:
             return None
         return Published(self.publication, current, pipeline)
 
+    def _is_published_already(self, current: Version) -> bool:
+        """A day is published once, whatever has come to its log since, unless somebody asks for it again; its figures are told again."""
+        if current.date != self.request.date.isoformat() or self.request.again:
+            return False
+        self.log.note(published=current.number, **self.log.told_by(current.about.get("run", "")))
+        log.info("published already", version=current.number, remedy="--again runs the night anew")
+        return True
+
     def _require_room(self, stage: str) -> None:
         """Stop before a stage that wrote more the last time than the disk has left; a fetch knows what it will write, and asks itself."""
         known = self.log.expected.get(stage)
@@ -183,20 +202,19 @@ class _Night:
             return recipe
         return recipe.model_copy(update={"index": recipe.index.model_copy(update={"min_recall": 0.0})})
 
-    def _day(self, pipeline: Pipeline, earlier: Version | None, current: Version | None) -> DayProfile:
+    def _day(self, pipeline: Pipeline, earlier: Version | None) -> DayProfile:
         """Prepare the log and judge its last day, before anything is spent on it."""
         artifact, before = pipeline.dataset_artifact, earlier.about.get("day") if earlier else None
         self.log.note(rows=artifact.summary["rows"])
         day = profile(self.request.date, pipeline.dataset, artifact)
         good = DayProfile.model_validate(before) if before else None
-        date = gates.date_gate(self.request.date, current.date if current else "")
-        self._judge([date, *gates.data_gates(self.recipe.nightly.data, day, good)])
+        self._judge(gates.data_gates(self.recipe.nightly.data, day, good))
         return day
 
-    def _taken_back(self, measurements: Artifact, index: Artifact) -> int:
-        """The number of a version that was this night and was published before; it is not current."""
-        versions = self.publication.given()
-        return next((each.number for each in versions if _is_of(each, self.request.date, measurements, index)), 0)
+    def _taken_back(self, pointed: int) -> int:
+        """The number of a version of this day that was rolled back, 0 for none: given to readers, who are given an earlier one now."""
+        given, date = self.publication.given(), self.request.date.isoformat()
+        return next((each.number for each in given if each.date == date and each.number > pointed), 0)
 
     def _index(self, pipeline: Pipeline) -> None:
         try:

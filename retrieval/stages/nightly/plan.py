@@ -1,11 +1,13 @@
 """nightly --dry-run: what a night would do, and what it would cost; nothing is written."""
 
+import datetime as dt
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, Workspace
+from retrieval.core.errors import IntegrityError
 from retrieval.core.objects import SCHEME
 from retrieval.core.publication import Publication
 from retrieval.core.settings import Settings, fingerprint
@@ -36,7 +38,10 @@ class PlannedStage(Settings):
 
 
 class Plan(Settings):
-    """A night that was not run. rows: None where the log is not there yet. Sums are over what is not done and has been made before."""
+    """A night that was not run. published_already: it would do nothing.
+
+    rows: None where the log is not there yet. Sums are over what is not done and has been made before.
+    """
 
     schema_version: int = SCHEMA_VERSION
     recipe: str
@@ -44,6 +49,7 @@ class Plan(Settings):
     rows: int | None
     training: str
     published: int
+    published_already: bool
     stages: tuple[PlannedStage, ...]
     seconds: float
     peak_memory_bytes: int
@@ -74,12 +80,21 @@ def plan(request: Request) -> Plan:
         rows=rows,
         training=training.said,
         published=max(publication.pointed(), 0),
+        published_already=not request.again and _is_published(publication, request.date),
         stages=tuple(named.values()),
         seconds=round(sum(each.seconds for each in ahead), 3),
         peak_memory_bytes=max((each.peak_memory_bytes for each in ahead), default=0),
         bytes=sum(each.bytes for each in ahead),
         free_bytes=shutil.disk_usage(_existing(request.workspace)).free,
     )
+
+
+def _is_published(publication: Publication, date: dt.date) -> bool:
+    try:
+        current = publication.current()
+    except IntegrityError:
+        return False
+    return current is not None and current.date == date.isoformat()
 
 
 def plan_lines(planned: Plan) -> str:
@@ -93,6 +108,11 @@ def plan_lines(planned: Plan) -> str:
     nothing = ahead and len(unknown) == len(ahead)
     lines += ["", f"{'' if nothing else f'{known}; '}{amount(planned.free_bytes)} are free"]
     lines += [f"not known before a first night: {', '.join(unknown)}"] if unknown else []
+    lines += (
+        [f"published already as version {planned.published}: it would do nothing; --again runs it anew"]
+        if planned.published_already
+        else []
+    )
     lines += ["the disk has too little room"] if planned.bytes > planned.free_bytes else []
     return "\n".join(line.rstrip() for line in lines)
 

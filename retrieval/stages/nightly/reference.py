@@ -86,7 +86,7 @@ class Reference(Pipeline):
 
     @cached_property
     def vectors(self) -> Artifact:
-        inputs = {"model": self._published.id, "dataset": self.dataset_artifact.id}
+        inputs = {"model": self._published.id, "dataset": self.content}
         return self._ensure("embed", "vectors", {}, inputs, self._write_vectors)
 
     def _write_vectors(self, staged: StagedArtifact) -> None:

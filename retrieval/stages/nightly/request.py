@@ -17,12 +17,13 @@ PLACE = "{date}"
 
 @dataclass(frozen=True)
 class Request:
-    """`date` is the last day of the log that the night reads, UTC; `changes` are the command line's --set."""
+    """`date` is the last day of the log that the night reads, UTC; `changes` are the command line's --set; `again`: published or not."""
 
     path: Path
     date: dt.date
     workspace: Path
     changes: tuple[str, ...] = ()
+    again: bool = False
 
     def recipe(self) -> Recipe:
         """The recipe on its date: `{date}` in paths of the data replaced, and no event after the day, however long the log has grown.
@@ -40,6 +41,7 @@ class Request:
             "date": self.date.isoformat(),
             "workspace": str(self.workspace.absolute()),
             "changes": list(self.changes),
+            "again": self.again,
         }
 
     @staticmethod
@@ -52,7 +54,7 @@ class Request:
         if HIDDEN in str(values):
             raise UsageError("the request held a secret, which no record keeps", where="retry", remedy="run retrieval nightly as before")
         date = dt.date.fromisoformat(values["date"])
-        return Request(Path(values["path"]), date, Path(values["workspace"]), tuple(values["changes"]))
+        return Request(Path(values["path"]), date, Path(values["workspace"]), tuple(values["changes"]), values["again"])
 
 
 def parse_date(text: str) -> dt.date:

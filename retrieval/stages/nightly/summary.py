@@ -15,6 +15,7 @@ def screen(record: NightRecord) -> str:
     lines = [_headline(record), f"trained {record.trained}; {record.rows:,} rows of the log", ""]
     lines += table(["stage", "made", "wall", "memory", "on disk"], [_stage(each) for each in record.stages])
     lines += ["", *table(["gate", "", "found", "asked"], [[g.name, _MARKS[g.outcome], g.found, g.asked] for g in record.gates])]
+    lines += ["published already: the night again with --again"] if record.status == "unchanged" else []
     lines += [f"overridden by {g.who} at {g.at}: {g.name}, {g.why}" for g in record.gates if g.outcome == "overridden"]
     return "\n".join(line.rstrip() for line in [*lines, *([f"error: {record.error}"] if record.error else [])])
 

@@ -75,7 +75,7 @@ def test_the_manifest_says_what_is_there(pipeline: Pipeline, tmp_path: Path) -> 
     assert (summary["items"], summary["users"], summary["user_vectors"]) == (items.height, 25, users.height)
     assert (summary["dtype"], summary["dimension"], summary["columns"]) == ("float32", 9, {"encoder": 8, "item prior": 1})
     assert (summary["model_id"], summary["vectors_id"]) == (pipeline.model_artifact.id, pipeline.vectors.id)
-    assert export.manifest.inputs == {"dataset": pipeline.dataset_artifact.id, "vectors": pipeline.vectors.id}
+    assert export.manifest.inputs == {"dataset": pipeline.content, "vectors": pipeline.vectors.id}
 
 
 def test_a_file_holds_whole_users_and_no_more_rows_than_asked(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -76,8 +77,47 @@ def test_the_same_night_again_changes_nothing(again) -> None:
     # The metrics tell of the last run, and a lock of its last owner.
     told = {path for path in after if after[path] != before.get(path)}
     assert (record.status, record.published) == ("unchanged", 3)
+    assert record.stages
     assert all(stage.skipped for stage in record.stages)
     assert {path.name for path in told if path.suffix != ".lock"} == {"metrics.prom"}
+
+
+def test_a_log_that_has_grown_by_the_next_day_gives_the_same_night(again) -> None:
+    """Only prepare has another log to read, with another row in quarantine: hours of training are not lost to one event after midnight."""
+    with pytest.raises(QualityGateError, match="gate primary"):
+        again.run(8, "nightly.model.min_primary=1.0")
+    again.grow((7, 3, 11), (None, 3, 11))
+    record = again.run(8, "nightly.data.max_drift=1.0")
+    made = [stage.stage for stage in record.stages if not stage.skipped]
+    assert made[0] == "prepare"
+    assert not {"train", "embed", "build-index", "recall", "evaluate"} & set(made)
+
+
+def test_a_day_is_published_once_whatever_comes_late(again) -> None:
+    again.grow((7, 3, 7))
+    record = again.run(7)
+    assert (record.status, record.published, again.pointer()["version"]) == ("unchanged", 3, 3)
+    assert record.rows == 1200
+    assert "--again" in screen(record)
+    assert plan(again.request(7)).published_already
+    anew = run_night(replace(again.request(7), again=True), {})
+    assert (anew.status, anew.published, anew.rows) == ("published", 4, 1201)
+
+
+def test_what_was_rolled_back_stays_back_however_the_log_grows(again) -> None:
+    recipe = again.request(7).recipe()
+    verbs.rollback(again.workspace, recipe, 0, "complaints")
+    for rows in ([(7, 3, 11)], [(7, 3, 7)]):
+        again.grow(*rows)
+        with pytest.raises(QualityGateError, match="version 3 was rolled back"):
+            again.run(7)
+    assert Records(again.workspace, "walk").last().stages == ()
+    # A day of two versions: the second one is taken back, and the day is published all the same.
+    assert again.run(7, rollback="it was right").published == 4
+    assert verbs.rollback(again.workspace, recipe, 3, "it was not").number == 3
+    assert again.run(7).status == "unchanged"
+    with pytest.raises(QualityGateError, match="version 4 was rolled back"):
+        run_night(replace(again.request(7), again=True), {})
 
 
 def without(nights, day: int, share: int) -> None:
