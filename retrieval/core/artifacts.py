@@ -22,7 +22,8 @@ from typing import Any
 
 from retrieval import __version__
 from retrieval.core.errors import ConflictError, IntegrityError, ResourceError, UsageError
-from retrieval.core.locks import exclusive, lock_of
+from retrieval.core.locks import exclusive, lock_of, owner_of
+from retrieval.core.removal import remove
 from retrieval.core.resources import as_resource_error, measured
 from retrieval.core.sealed import BrokenSealError, Sealed, read_sealed, sealed_text
 from retrieval.core.secrets import redacted, without_secrets
@@ -166,7 +167,8 @@ class Workspace:
     def list(self, kind: str) -> list[Path]:
         """The directories of the committed artifacts of a kind, newest last."""
         folder = self.root / kind
-        paths = [path for path in folder.iterdir() if (path / MANIFEST).is_file()] if folder.is_dir() else []
+        found = folder.iterdir() if folder.is_dir() else ()
+        paths = [path for path in found if not path.name.startswith(".") and (path / MANIFEST).is_file()]
         return sorted(paths, key=lambda path: ((path / MANIFEST).stat().st_mtime_ns, path.name))
 
     @contextlib.contextmanager
@@ -225,6 +227,11 @@ class Workspace:
         _make_folder(path, self.root)
         return path
 
+    def idle_scratch(self, kind: str, artifact_id: str) -> Path | None:
+        """What `scratch` gave, if it is there and no process works in it."""
+        path = self.root / _STAGING / f"{kind}-{artifact_id}"
+        return path if path.is_dir() and owner_of(lock_of(path)) is None else None
+
     def drop_scratch(self, kind: str, artifact_id: str) -> None:
         """Remove what `scratch` gave, if it is there and no process works in it."""
         path = self.root / _STAGING / f"{kind}-{artifact_id}"
@@ -254,14 +261,6 @@ class Workspace:
         if not (kind + artifact_id).replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"'{kind}/{artifact_id}' is not the name of an artifact")
         return self.root / kind / artifact_id
-
-
-def remove(path: Path) -> None:
-    """Remove an artifact, if it is there. Renamed first: a directory that is half removed must not be found."""
-    dying = path.with_name(f".{path.name}.gone")
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(dying)
-        shutil.rmtree(dying, ignore_errors=True)
 
 
 def inside(name: str) -> str:

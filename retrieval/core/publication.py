@@ -12,6 +12,7 @@ Damage to one of these small files stops those who read by it and nobody else: `
 need neither the pointer nor older versions and moves.
 """
 
+import contextlib
 import datetime as dt
 import hashlib
 import os
@@ -131,6 +132,18 @@ class Publication:
         except IntegrityError:
             return _UNKNOWN
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside the block no other process publishes, rolls back or removes artifacts.
+
+        Raises:
+            ConflictError: another process is at it.
+        """
+        for folder in ("versions", "moves"):
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
+            yield
+
     def artifact(self, version: Version, kind: str) -> Artifact:
         """A version's artifact of a kind, its manifest checked; its files are checked as they are asked for.
 
@@ -160,9 +173,7 @@ class Publication:
         Raises:
             ConflictError: another process publishes, or the current version is another one.
         """
-        for folder in ("versions", "moves"):
-            (self.folder / folder).mkdir(parents=True, exist_ok=True)
-        with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
+        with self.alone():
             current = self.pointed()
             if current != instead_of:
                 raise ConflictError(
@@ -188,7 +199,7 @@ class Publication:
         """
         if not self._numbers() or (not number and not self.pointed()):
             raise UsageError("nothing is published", where=self.folder, remedy="run retrieval nightly first")
-        with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
+        with self.alone():
             version = self.version(number or self._before())
             for kind in version.artifacts:
                 self.artifact(version, kind).verify()
@@ -211,9 +222,7 @@ class Publication:
         Raises:
             ConflictError: another process publishes, or there is another version of this number.
         """
-        for folder in ("versions", "moves"):
-            (self.folder / folder).mkdir(parents=True, exist_ok=True)
-        with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
+        with self.alone():
             if not self.knows(self.pointer(version)):
                 self._write(version)
             if not self._is_current(version):

@@ -37,7 +37,7 @@ class StageRecord:
     skipped: bool
 
 
-def _unheard(_: object) -> None:
+def _unheard(*_: object) -> None:
     """Nobody listens."""
 
 
@@ -47,8 +47,8 @@ class Stages:
 
     workspace: Workspace
     records: list[StageRecord] = field(default_factory=list)
-    begins: Callable[[str], None] = _unheard
-    """Called before a stage is made, and not where it is found."""
+    begins: Callable[[str, str, str], None] = _unheard
+    """Called with a stage, its kind and its id before it is made, and not where it is found."""
     ended: Callable[[StageRecord], None] = _unheard
     """Called after every stage."""
 
@@ -75,7 +75,7 @@ class Stages:
         skipped = artifact is not None
         if artifact is None:
             log.info("stage", artifact=f"{kind}/{artifact_id}", stage=stage)
-            self.begins(stage)
+            self.begins(stage, kind, artifact_id)
             with bound(stage=stage), workspace.create(kind, artifact_id, settings=settings, inputs=inputs, target=folder) as staged:
                 write(staged)
             artifact = workspace.open(kind, artifact_id) if folder is None else open_artifact(folder)

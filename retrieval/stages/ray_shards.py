@@ -115,7 +115,7 @@ def _seen(path: Path) -> Path:
     return path
 
 
-def _only_recall(stage: str) -> None:
+def _only_recall(stage: str, *_: str) -> None:
     """A worker that came to train a model would do so on every node."""
     if not stage.startswith("recall"):
         raise ResourceError(

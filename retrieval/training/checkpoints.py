@@ -64,7 +64,9 @@ class Checkpoints:
     def save(self, state: TrainingState, tensors: Mapping[str, Mapping[str, Stored]]) -> None:
         """Write one file a group of tensors, in their order, and the state, then drop all but the newest two."""
         staging = self.folder / f".step-{state.step:09d}-{os.getpid()}"
-        shutil.rmtree(staging, ignore_errors=True)
+        # Also those of processes that were killed in it: of a large model they fill the disk.
+        for left in self.folder.glob(".step-*"):
+            shutil.rmtree(left, ignore_errors=True)
         staging.mkdir(parents=True)
         digests = {name: write_tensors(staging / f"{name}.safetensors", group) for name, group in tensors.items()}
         if self._best_sha256:

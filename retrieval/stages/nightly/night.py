@@ -139,7 +139,7 @@ class _Night:
         training = training_of(self.recipe, self.publication, earlier)
         self.log.note(trained=training.said)
         log.info("night", date=self.request.date.isoformat(), training=training.said, published=current.number if current else 0)
-        stages = Stages(Workspace(self.request.workspace), begins=self._require_room, ended=self.log.stage)
+        stages = Stages(Workspace(self.request.workspace), begins=self._begin, ended=self.log.stage)
         pipeline = Pipeline(self._judged_recipe(training.recipe), stages)
         published = self._published(current, pipeline)
         if published and self._is_published_already(published.version):
@@ -189,6 +189,10 @@ class _Night:
         self.log.note(published=current.number, **self.log.told_by(current.about.get("run", "")))
         log.info("published already", version=current.number, remedy="--again runs the night anew")
         return True
+
+    def _begin(self, stage: str, kind: str, artifact_id: str) -> None:
+        self._require_room(stage)
+        self.log.note(begun=(*self.log.record.begun, (kind, artifact_id)))
 
     def _require_room(self, stage: str) -> None:
         """Stop before a stage that wrote more the last time than the disk has left; a fetch knows what it will write, and asks itself."""

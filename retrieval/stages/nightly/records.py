@@ -49,7 +49,8 @@ class NightRecord(Settings):
     """One run of `nightly`.
 
     `run`: its id, the date and a number. `request`: what `retry` needs to ask for the same again. `rows`: of the log. `trained`: how, and
-    why so. `published`: the version it became, 0 for none. `overrides`: gate -> reason, as asked for.
+    why so. `begun`: kind and id of what it set out to make, done or not. `published`: the version it became, 0 for none. `overrides`:
+    gate -> reason, as asked for.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -66,6 +67,7 @@ class NightRecord(Settings):
     seconds: float = 0.0
     rows: int = 0
     trained: str = ""
+    begun: tuple[tuple[str, str], ...] = ()
     stages: tuple[StageFigures, ...] = ()
     gates: tuple[Gate, ...] = ()
     overrides: dict[str, str] = Field(default_factory=dict)
@@ -74,8 +76,8 @@ class NightRecord(Settings):
 
     @property
     def artifacts(self) -> set[tuple[str, str]]:
-        """Kind and id of everything that the run made or used."""
-        return {(stage.kind, stage.id) for stage in self.stages}
+        """Kind and id of everything that the run made, began or used."""
+        return {(stage.kind, stage.id) for stage in self.stages} | set(self.begun)
 
 
 class Nights:

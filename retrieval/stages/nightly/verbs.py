@@ -127,8 +127,9 @@ def gc(root: Path, recipe: Recipe, *, dry_run: bool) -> Collected:
         ConflictError: a night of the recipe runs.
     """
     nights = Nights(root, recipe.name)
-    if not nights.folder.is_dir():
+    if not nights.folder.is_dir() and not Publication(root, recipe.name).folder.is_dir():
         raise UsageError("no night ever ran", where=nights.folder, remedy="run retrieval nightly first")
+    nights.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(nights.folder / ".lock", f"nightly of {recipe.name}"):
         return collect(root, recipe, dry_run=dry_run)
 
