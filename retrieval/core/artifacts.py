@@ -22,6 +22,7 @@ from typing import Any
 
 from retrieval import __version__
 from retrieval.core.errors import ConflictError, IntegrityError, ResourceError, UsageError
+from retrieval.core.formats import format_of, require_format, require_schema
 from retrieval.core.locks import exclusive, lock_of, owner_of
 from retrieval.core.removal import remove
 from retrieval.core.resources import as_resource_error, measured
@@ -49,6 +50,8 @@ class Manifest(Sealed):
 
     schema_version: int
     kind: str
+    format: int = 0
+    """Of its kind, as in `FORMATS`; 0: not said."""
     id: str
     settings: dict[str, Any]
     settings_hash: str
@@ -195,6 +198,7 @@ class Workspace:
                 manifest = Manifest(
                     schema_version=SCHEMA_VERSION,
                     kind=kind,
+                    format=format_of(kind),
                     id=artifact_id,
                     settings=dict(settings),
                     settings_hash=fingerprint(dict(settings)),
@@ -274,11 +278,11 @@ def open_artifact(path: Path) -> Artifact:
     """Read a manifest.
 
     Raises:
-        IntegrityError: the manifest is missing, damaged, or of another schema.
+        IntegrityError: the manifest is missing or damaged, or another version of this package wrote it.
     """
-    _require_schema(path)
+    require_schema(path / MANIFEST, SCHEMA_VERSION)
     try:
-        return Artifact(path, read_sealed(Manifest, path / MANIFEST))
+        manifest = read_sealed(Manifest, path / MANIFEST)
     except BrokenSealError as error:
         raise IntegrityError(
             f"is damaged: sha256 {error.found[:12]}", where=path / MANIFEST, expected=error.expected[:12], remedy=_AGAIN
@@ -286,14 +290,8 @@ def open_artifact(path: Path) -> Artifact:
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
         raise IntegrityError(f"manifest {reason}", where=path / MANIFEST, expected="the manifest that was written", remedy=_AGAIN) from None
-
-
-def _require_schema(path: Path) -> None:
-    """Told apart from damage: another version of this package wrote it."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        found = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("schema_version")
-        if isinstance(found, int) and found != SCHEMA_VERSION:
-            raise IntegrityError(f"schema version {found}", where=path / MANIFEST, expected=str(SCHEMA_VERSION), remedy=_AGAIN)
+    require_format(manifest.format, manifest.kind, path / MANIFEST)
+    return Artifact(path, manifest)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

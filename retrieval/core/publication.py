@@ -22,6 +22,7 @@ from typing import Any
 
 from retrieval.core.artifacts import MANIFEST, Artifact, inside, open_artifact, replace_text, sha256_of, sync_folder, write_durably
 from retrieval.core.errors import ConflictError, IntegrityError, UsageError
+from retrieval.core.formats import require_schema
 from retrieval.core.locks import exclusive, user_name
 from retrieval.core.logging import get_logger
 from retrieval.core.sealed import BrokenSealError, Sealed, SealedT, read_sealed, sealed_text
@@ -306,15 +307,12 @@ def _link(staged: Path, target: Path) -> None:
 
 
 def _read(cls: type[SealedT], path: Path) -> SealedT:
+    require_schema(path, SCHEMA_VERSION)
     try:
-        found = read_sealed(cls, path)
+        return read_sealed(cls, path)
     except (OSError, ValueError) as error:
         what = f"is damaged: {error}" if isinstance(error, BrokenSealError) else "is damaged"
         raise IntegrityError(what, where=path, expected=f"a {cls.__name__.lower()} as it was written", remedy=_REMEDY) from None
-    schema = getattr(found, "schema_version", SCHEMA_VERSION)
-    if schema != SCHEMA_VERSION:
-        raise IntegrityError(f"schema version {schema}", where=path, expected=str(SCHEMA_VERSION))
-    return found
 
 
 def _read_move(path: Path) -> Move | None:

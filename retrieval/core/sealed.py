@@ -48,10 +48,18 @@ def parse_sealed(cls: type[SealedT], content: bytes) -> SealedT:
     """The same of bytes. Raises ValueError as `read_sealed`."""
     text = content.decode("utf-8")
     value = cls.model_validate_json(text)
-    found = _hash(text.replace(value.seal, _BLANK, 1))
-    if found != value.seal:
-        raise BrokenSealError(found, value.seal)
+    if not holds(text, value.seal):
+        raise BrokenSealError(_unsealed(text, value.seal), value.seal)
     return value
+
+
+def holds(text: str, seal: str) -> bool:
+    """Whether a text is the one that was sealed; one without a seal is."""
+    return not seal or _unsealed(text, seal) == seal
+
+
+def _unsealed(text: str, seal: str) -> str:
+    return _hash(text.replace(seal, _BLANK, 1))
 
 
 def _hash(text: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from retrieval.core.artifacts import write_json
 from retrieval.core.errors import DataContractError, IntegrityError
+from retrieval.core.formats import ANOTHER_VERSION
 from retrieval.core.settings import Settings
 from retrieval.evaluation.bootstrap import Bootstrap, Interval, Values
 from retrieval.evaluation.certainty import detectable, detectable_sentence
@@ -105,7 +106,8 @@ def _versioned(values: Any, path: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise IntegrityError("holds no table of values", where=path, remedy="evaluate again")
     if values.get("schema_version") != SCHEMA_VERSION:
-        raise IntegrityError(f"schema version {values.get('schema_version')}", where=path, expected=str(SCHEMA_VERSION))
+        found, expected = f"schema version {values.get('schema_version')}", f"schema version {SCHEMA_VERSION}"
+        raise IntegrityError(found, where=path, expected=expected, remedy=ANOTHER_VERSION)
     return values
 
 

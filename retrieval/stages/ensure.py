@@ -7,24 +7,10 @@ from typing import Any
 
 from retrieval.core.artifacts import MANIFEST, Artifact, StagedArtifact, Workspace, open_artifact
 from retrieval.core.errors import ConflictError
+from retrieval.core.formats import format_of
 from retrieval.core.logging import bound, get_logger
 from retrieval.core.settings import fingerprint
 
-# Raised when the bytes a stage writes for the same settings change, so that old artifacts are not taken for new ones.
-FORMATS = {
-    "inputs": 1,
-    "dataset": 3,
-    "model": 1,
-    "vectors": 1,
-    "export": 1,
-    "index": 2,
-    "rescorer": 3,
-    "calibration": 1,
-    "candidates": 1,
-    "measurements": 3,
-    "folds": 1,
-    "report": 1,
-}
 log = get_logger("run")
 
 
@@ -108,4 +94,4 @@ def _in_folder(folder: Path, artifact_id: str) -> Artifact | None:
 
 def artifact_identity(kind: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """The id of the artifact that a stage makes of these settings and inputs."""
-    return fingerprint({"kind": kind, "format": FORMATS[kind], "settings": dict(settings), "inputs": dict(inputs)})
+    return fingerprint({"kind": kind, "format": format_of(kind), "settings": dict(settings), "inputs": dict(inputs)})

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from retrieval.core.artifacts import replace_text
 from retrieval.core.errors import ConflictError, IntegrityError
+from retrieval.core.formats import require_schema
 from retrieval.core.settings import Settings
 
 SCHEMA_VERSION = 1
@@ -71,12 +72,11 @@ class Study:
         path = self.folder / TRIALS
         if not path.exists():
             return []
+        require_schema(path, SCHEMA_VERSION)
         try:
             record = _Record.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValidationError):
             raise IntegrityError("is damaged", where=path, remedy="remove it and search again") from None
-        if record.schema_version != SCHEMA_VERSION:
-            raise IntegrityError(f"schema version {record.schema_version}", where=path, expected=str(SCHEMA_VERSION))
         if record.identity != self.identity:
             raise ConflictError(
                 "holds the trials of another search",

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from retrieval.core.artifacts import replace_text
 from retrieval.core.errors import IntegrityError, UsageError
+from retrieval.core.formats import require_schema
 from retrieval.core.locks import Owner
 from retrieval.core.secrets import without_secrets
 from retrieval.core.settings import Settings
@@ -121,10 +122,8 @@ class Nights:
 
 
 def _read(path: Path) -> NightRecord:
+    require_schema(path, SCHEMA_VERSION)
     try:
-        record = NightRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return NightRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError):
         raise IntegrityError("is damaged", where=path, expected="the record of a run", remedy="delete it") from None
-    if record.schema_version != SCHEMA_VERSION:
-        raise IntegrityError(f"schema version {record.schema_version}", where=path, expected=str(SCHEMA_VERSION))
-    return record

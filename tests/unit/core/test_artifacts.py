@@ -1,13 +1,13 @@
 """Artifacts are whole or absent, and damage is found before a parser sees it."""
 
-import json
 import threading
 from pathlib import Path
 
 import pytest
 
-from retrieval.core.artifacts import MANIFEST, FileRecord, Workspace, open_artifact, sha256_of, write_manifest
+from retrieval.core.artifacts import MANIFEST, FileRecord, Manifest, Workspace, open_artifact, sha256_of, write_manifest
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
+from retrieval.core.sealed import read_sealed, sealed_text
 
 
 def make(workspace: Workspace, artifact_id: str = "abc", text: str = "hello") -> None:
@@ -73,11 +73,16 @@ def test_a_damaged_manifest_is_an_integrity_error(tmp_path: Path, text: str) -> 
         open_artifact(tmp_path / "model/abc")
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "said"), [("schema_version", "schema version 9"), ("format", "model of format 9")])
+def test_what_another_version_wrote_is_refused(tmp_path: Path, name: str, said: str) -> None:
     make(Workspace(tmp_path))
     path = tmp_path / "model/abc" / MANIFEST
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
-    with pytest.raises(IntegrityError, match="schema version 2"):
+    manifest = read_sealed(Manifest, path)
+    path.write_text(sealed_text(manifest.model_copy(update={name: 9})))
+    with pytest.raises(IntegrityError, match=f"{said}; expected .* 1; another version of this package wrote it"):
+        open_artifact(tmp_path / "model/abc")
+    path.write_text(sealed_text(manifest).replace(f'"{name}": 1', f'"{name}": 9'))
+    with pytest.raises(IntegrityError, match="is damaged: sha256"):
         open_artifact(tmp_path / "model/abc")
 
 

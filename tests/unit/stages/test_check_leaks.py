@@ -20,7 +20,11 @@ def pipeline(folder: Path, model: dict) -> Pipeline:
         "data": {
             "name": "generated",
             "interactions": {"path": "generated/interactions", "kind": ""},
-            "items": {"path": "generated/items.parquet", "categories": "categories", "fields": {"category": {"kind": "multi", "column": "categories"}}},
+            "items": {
+                "path": "generated/items.parquet",
+                "categories": "categories",
+                "fields": {"category": {"kind": "multi", "column": "categories"}},
+            },
         },
         "split": {"protocol": "global-time", "valid_seconds": 86_400, "test_seconds": 2 * 86_400},
         "model": model,
