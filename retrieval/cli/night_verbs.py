@@ -15,6 +15,10 @@ OverrideOption = Annotated[
     typer.Option("--override", metavar="GATE=WHY", help="Publish although this gate fails; recorded with who, when and why. Repeatable."),
 ]
 
+NewNormalOption = Annotated[
+    bool, typer.Option("--new-normal", help="Compare later nights with this one alone, though its gates were overridden.")
+]
+
 
 def nightly(
     recipe: RecipePath,
@@ -24,6 +28,7 @@ def nightly(
     override: OverrideOption = None,
     engine: EngineOption = None,
     again: Annotated[bool, typer.Option("--again", help="Run the night although its day is published already.")] = False,
+    new_normal: NewNormalOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, with rows, memory, disk and time, and do nothing.")
     ] = False,
@@ -39,7 +44,7 @@ def nightly(
     from retrieval.stages.nightly.gates import parse_overrides
     from retrieval.stages.nightly.request import Request, parse_date
 
-    request = Request(recipe, parse_date(date), workspace, tuple(with_engine(overrides, engine)), again)
+    request = Request(recipe, parse_date(date), workspace, tuple(with_engine(overrides, engine)), again, new_normal)
     if dry_run:
         from retrieval.stages.nightly.plan import plan, plan_lines
 
@@ -51,7 +56,13 @@ def nightly(
     return None
 
 
-def retry(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, override: OverrideOption = None, as_json: JsonOption = False) -> None:
+def retry(
+    recipe: RecipePath,
+    workspace: WorkspaceOption = WORKSPACE,
+    override: OverrideOption = None,
+    new_normal: NewNormalOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Run the last night again, as it was asked for, from where it failed.
 
     Example: retrieval retry pipelines/sample.toml
@@ -60,7 +71,7 @@ def retry(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, override: 
     from retrieval.stages.nightly.gates import parse_overrides
     from retrieval.stages.recipe import read_recipe
 
-    verbs.retry(workspace, read_recipe(recipe), parse_overrides(override or ()), partial(_show, as_json=as_json))
+    verbs.retry(workspace, read_recipe(recipe), parse_overrides(override or ()), partial(_show, as_json=as_json), new_normal=new_normal)
 
 
 def publish(
@@ -68,6 +79,7 @@ def publish(
     date: Annotated[str, typer.Option(help="The night to publish; the last one by default.")] = "",
     workspace: WorkspaceOption = WORKSPACE,
     override: OverrideOption = None,
+    new_normal: NewNormalOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a night that a gate held back.
@@ -80,7 +92,8 @@ def publish(
     from retrieval.stages.recipe import read_recipe
 
     day = parse_date(date) if date else None
-    verbs.publish(workspace, read_recipe(recipe), day, parse_overrides(override or ()), partial(_show, as_json=as_json))
+    shown = partial(_show, as_json=as_json)
+    verbs.publish(workspace, read_recipe(recipe), day, parse_overrides(override or ()), shown, new_normal=new_normal)
 
 
 def rollback(

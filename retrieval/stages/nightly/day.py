@@ -16,8 +16,8 @@ _DAY, _HOUR = 86_400, 3_600
 class DayProfile(Settings):
     """Events of a day (UTC), or of a whole log that has an order and no times; users and items that took part.
 
-    `counts`: events by hour, by kind and by primary category, as far as the log knows them. `bad_rows`: share of the log's rows in
-    quarantine. `total_events`: of the whole log.
+    `counts`: events by hour, by kind and by primary category, as far as the log knows them. Of the whole log: `total_events`, and
+    `quarantined`, its rows in quarantine by rule, those left out that the contract forgives.
     """
 
     day: str
@@ -25,7 +25,7 @@ class DayProfile(Settings):
     users: int
     items: int
     total_events: int
-    bad_rows: float
+    quarantined: dict[str, int]
     counts: dict[str, dict[str, int]]
 
 
@@ -42,17 +42,24 @@ def profile(day: dt.date, dataset: Dataset, artifact: Artifact) -> DayProfile:
     counts = {"category": _categories(items, dataset)} | ({"hour": _hours(dataset.sequences.times[places])} if timed else {})
     if dataset.sequences.kinds is not None:
         counts["kind"] = _named(np.bincount(dataset.sequences.kinds[places]), artifact.summary["kinds"])
-    rows = artifact.summary["rows"]
-    bad = sum(artifact.summary["quarantine"].get("interactions", {}).values())
     return DayProfile(
         day=day.isoformat(),
         events=len(places),
         users=len(np.unique(np.searchsorted(dataset.sequences.offsets, places, side="right"))),
         items=len(np.unique(items)),
         total_events=dataset.sequences.n_events,
-        bad_rows=bad / max(1, rows),
+        quarantined=_quarantined(artifact),
         counts=counts,
     )
+
+
+def rows_after(day: str, dataset: Dataset, artifact: Artifact) -> int:
+    """About how many rows of the log lie after a day, "" for all of them: its events, and the share of rows that became events."""
+    summary, times = artifact.summary, dataset.sequences.times
+    if not day or summary["time"]["unit"] != "seconds":
+        return int(summary["rows"])
+    after = int((times >= int(end_of(dt.date.fromisoformat(day)).timestamp())).sum())
+    return round(after * int(summary["rows"]) / max(1, len(times)))
 
 
 def drift(night: Mapping[str, int], good: Mapping[str, int]) -> float:
@@ -75,6 +82,11 @@ def drift(night: Mapping[str, int], good: Mapping[str, int]) -> float:
 def _entropy(shares: NDArray[np.float64]) -> float:
     positive = shares[shares > 0]
     return float(-(positive * np.log2(positive)).sum())
+
+
+def _quarantined(artifact: Artifact) -> dict[str, int]:
+    forgiven = {"duplicate"} if artifact.manifest.settings["data"]["contract"]["duplicates"] == "drop" else set()
+    return {rule: count for rule, count in artifact.summary["quarantine"].get("interactions", {}).items() if rule not in forgiven}
 
 
 def _on(day: dt.date, times: NDArray[np.int64]) -> NDArray[np.int64]:

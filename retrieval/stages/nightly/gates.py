@@ -1,8 +1,12 @@
 """Gates: a measured figure, what was asked of it, and whether it held. Plain values in, plain values out."""
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+
+import numpy as np
+import polars as pl
 
 from retrieval.core.errors import QualityGateError, UsageError
 from retrieval.core.locks import user_name
@@ -10,6 +14,7 @@ from retrieval.core.settings import Settings, did_you_mean
 from retrieval.evaluation.comparison import Comparison
 from retrieval.evaluation.health import InterestHealth
 from retrieval.stages.nightly.day import DayProfile, drift
+from retrieval.stages.nightly.past import Past
 from retrieval.stages.nightly.settings import DataGates, ListGates, ModelGates
 
 Outcome = Literal["held", "failed", "overridden", "not judged"]
@@ -19,6 +24,8 @@ GATES = (
     "rollback",
     "volume",
     "drift",
+    "bad",
+    "ids",
     "ann",
     "leaks",
     "recall",
@@ -74,21 +81,54 @@ def rollback_gate(version: int) -> Gate:
     return judged("rollback", None, "not a day that was taken back", held=not version, found=found)
 
 
-def data_gates(settings: DataGates, night: DayProfile, good: DayProfile | None) -> list[Gate]:
-    """Volume and drift of the day against the last good one; without one, only that there is something."""
-    least, most = settings.volume
+def volume_gate(settings: DataGates, night: DayProfile, past: Past) -> Gate:
+    """Events of the day against those of a usual one; where none is known, only that there are some."""
+    if not past.volume:
+        return judged("volume", night.events, "at least one event", held=night.events > 0, found=f"{night.events} events")
+    (least, most), ratio = settings.volume, night.events / past.volume
+    found = f"{ratio:.2f} x ({night.events} events, {past.volume:.0f} usually)"
+    return judged("volume", ratio, f"{least:g} to {most:g} x", held=least <= ratio <= most, found=found)
+
+
+def drift_gate(settings: DataGates, night: DayProfile, good: DayProfile | None) -> Gate:
+    """How the day's events are spread, against the last good day's."""
     if good is None or good.events == 0:
-        some = judged("volume", night.events, "at least one event", held=night.events > 0, found=f"{night.events} events")
-        return [some, not_judged("drift", "no earlier day is published")]
-    ratio = night.events / good.events
-    found = f"{ratio:.2f} x ({night.events} events, {good.events} on {good.day})"
-    volume = judged("volume", ratio, f"{least:g} to {most:g} x", held=least <= ratio <= most, found=found)
+        return not_judged("drift", "no earlier day is published")
     drifts = {name: drift(counts, good.counts[name]) for name, counts in night.counts.items() if name in good.counts}
     if not drifts:
-        return [volume, not_judged("drift", "the days have nothing in common that could be compared")]
+        return not_judged("drift", "the days have nothing in common that could be compared")
     worst = max(drifts, key=lambda name: drifts[name])
-    held, found = drifts[worst] <= settings.max_drift, f"{drifts[worst]:.3f} bits, by {worst}"
-    return [volume, judged("drift", drifts[worst], f"at most {settings.max_drift:g} bits", held=held, found=found)]
+    held, found = drifts[worst] <= settings.max_drift, f"{drifts[worst]:.3f} bits from {good.day}, by {worst}"
+    return judged("drift", drifts[worst], f"at most {settings.max_drift:g} bits", held=held, found=found)
+
+
+def bad_gate(settings: DataGates, night: DayProfile, past: Past, new_rows: int) -> Gate:
+    """Rows in quarantine that were not there when the last version was made, among about `new_rows` of the log.
+
+    The contract's own threshold is a share of the whole log, in which one broken day is little.
+    """
+    if not past.read:
+        return not_judged("bad", "no earlier day is published")
+    more = {rule: count - past.quarantined.get(rule, 0) for rule, count in night.quarantined.items()}
+    bad = {rule: count for rule, count in more.items() if count > 0}
+    share, rules = sum(bad.values()) / max(new_rows, 1), ", ".join(f"{rule} {count}" for rule, count in bad.items())
+    found = f"{share:.2%} of {new_rows} rows since {past.read}{f' ({rules})' if rules else ''}"
+    return judged("bad", share, f"at most {settings.max_bad:.2%} in quarantine", held=share <= settings.max_bad, found=found)
+
+
+def ids_gate(settings: DataGates, now: Mapping[str, pl.Series], before: Mapping[str, pl.Series]) -> Gate:
+    """Whether the ids of users and items are those that readers know; by name the night's, and those of what is published."""
+    if not before:
+        return not_judged("ids", "nothing is published")
+    kept = {name: _kept(now[name], before[name]) for name in before}
+    strange = {name: f" ({now[name].dtype} ids, were {before[name].dtype})" for name in before if now[name].dtype != before[name].dtype}
+    found, least = ", ".join(f"{share:.1%} of {name}{strange.get(name, '')}" for name, share in kept.items()), min(kept.values())
+    return judged("ids", least, f"at least {settings.min_kept:.1%} of the published", held=least >= settings.min_kept, found=found)
+
+
+def _kept(now: pl.Series, before: pl.Series) -> float:
+    same = now.dtype == before.dtype and len(before) > 0
+    return float(before.is_in(now.implode()).mean() or 0.0) if same else 0.0  # type: ignore[arg-type]
 
 
 def ann_gate(settings: ModelGates, index: Mapping[str, Any]) -> Gate:
@@ -102,22 +142,29 @@ def leaks_gate(kinds: int, verdict: str) -> Gate:
     return judged("leaks", kinds, "no kind of leak", held=kinds == 0, found=verdict)
 
 
-def recall_gate(settings: ModelGates, metric: str, night_mean: float | None, against: Comparison | None, reason: str) -> Gate:
-    """The primary metric against the published model's, paired; it fails where more than `max_loss` of it is surely lost."""
+def recall_gate(settings: ModelGates, metric: str, before: float | None, against: Comparison | None, reason: str) -> Gate:
+    """The primary metric against the published model's, paired; it fails where more than `max_loss` of it is surely lost.
+
+    before: the published model's mean over the users of the comparison. Users too few or too different to show a loss of
+    `visible_loss` judge nothing: their interval reaches beyond any bound.
+    """
     difference = against.differences.get(metric) if against else None
-    if against is None or difference is None or difference.mean is None or difference.high is None or night_mean is None:
+    if against is None or difference is None or difference.mean is None or difference.high is None or before is None:
         return not_judged("recall", reason or f"nobody has a value of {metric}")
-    before = night_mean - difference.mean
     found = f"{metric} {difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] on {against.users} users, {before:.4f} before"
-    asked = f"surely no more than {settings.max_loss:.2%} lost"
-    return judged("recall", difference.mean, asked, held=difference.high >= -settings.max_loss * before, found=found)
+    held, visible = difference.high >= -settings.max_loss * before, against.detectable.get(metric, math.inf)
+    if held and visible > max(settings.visible_loss, settings.max_loss) * before:
+        return not_judged("recall", f"{found}: they show a loss only from {visible:.4f} on")
+    return judged("recall", difference.mean, f"surely no more than {settings.max_loss:.2%} lost", held=held, found=found)
 
 
-def primary_gate(settings: ModelGates, metric: str, mean: float | None) -> Gate:
-    """The primary metric's least value."""
+def primary_gate(settings: ModelGates, metric: str, mean: float | None, usual: float | None) -> Gate:
+    """The primary metric's least value: the recipe's, and a share of what good nights before reached, whatever each of them lost."""
+    least = max(settings.min_primary, (1.0 - settings.max_decline) * (usual or 0.0))
     if mean is None:
         return judged("primary", None, f"a value of {metric}", held=False, found="none")
-    return judged("primary", mean, f"{metric} of at least {settings.min_primary:g}", held=mean >= settings.min_primary)
+    found = f"{mean:.4g}{f', {usual:.4g} usually' if usual is not None else ''}"
+    return judged("primary", mean, f"{metric} of at least {least:.4g}", held=mean >= least, found=found)
 
 
 def interests_gate(settings: ModelGates, health: InterestHealth) -> Gate:
@@ -143,12 +190,13 @@ def coverage_gate(settings: ListGates, night: float | None, published: float | N
     return judged("coverage", ratio, f"at least {settings.min_coverage:g} x", held=ratio >= settings.min_coverage, found=found)
 
 
-def overlap_gate(settings: ListGates, overlap: float | None) -> Gate:
-    """How much of a list stood in the same user's list before."""
-    if overlap is None:
-        return not_judged("overlap", "no user had a list before")
-    least, most = settings.overlap
-    return judged("overlap", overlap, f"{least:g} to {most:g} of a list", held=least <= overlap <= most)
+def overlap_gate(settings: ListGates, shares: Sequence[float] | None) -> Gate:
+    """How much of a list stood in the same user's list before, of users who have both; `shares` is None where nothing is published."""
+    if shares is None:
+        return not_judged("overlap", "nothing is published")
+    (least, most), mean = settings.overlap, float(np.mean(shares)) if len(shares) else 0.0
+    held, found = len(shares) > 0 and least <= mean <= most, f"{mean:.4g} of a list, of {len(shares)} users with a list before"
+    return judged("overlap", mean, f"{least:g} to {most:g} of a list", held=held, found=found)
 
 
 def length_gates(settings: ListGates, lists: Mapping[str, Any]) -> list[Gate]:
@@ -161,8 +209,10 @@ def length_gates(settings: ListGates, lists: Mapping[str, Any]) -> list[Gate]:
     ]
 
 
-def latency_gate(settings: ListGates, night: float, published: float | None) -> Gate:
-    """Seconds that 95 of 100 single users wait for their search, of itself and against the published index."""
+def latency_gate(settings: ListGates, night: float | None, published: float | None) -> Gate:
+    """Seconds that 95 of 100 single users wait for their search, of itself and against the published index; None: nobody can search."""
+    if night is None:
+        return judged("latency", None, "users with an interest to search for", held=False, found="none")
     bounds = [settings.max_wait] if settings.max_wait else []
     bounds += [settings.max_slowdown * published] if published else []
     if not bounds:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from retrieval.core.artifacts import Artifact, Workspace
 from retrieval.core.errors import IntegrityError, InterruptedRunError, QualityGateError, RetrievalError, exit_code_of
@@ -24,10 +25,11 @@ from retrieval.stages.nightly.estimates import expected
 from retrieval.stages.nightly.gates import Gate
 from retrieval.stages.nightly.measure import Published
 from retrieval.stages.nightly.metrics import write_metrics
+from retrieval.stages.nightly.past import Past, asked_of, past_of
 from retrieval.stages.nightly.records import NightRecord, Nights, StageFigures, Status
 from retrieval.stages.nightly.request import Request
 from retrieval.stages.nightly.sinks import require_installed, track
-from retrieval.stages.nightly.training import Training, training_of
+from retrieval.stages.nightly.training import training_of
 from retrieval.stages.over_ray import require_ray
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe
@@ -146,7 +148,8 @@ class _Night:
             return "unchanged"
         date = gates.date_gate(self.request.date, current.date if current else "")
         self._judge([date, gates.rollback_gate(self._taken_back(pointed))])
-        day = self._day(pipeline, earlier)
+        past = past_of(earlier.about if earlier else None)
+        day = self._day(pipeline, past, published)
         self._index(pipeline)
         measurements = pipeline.measurements
         if current and _is_of(current, self.request.date, measurements, pipeline.index):
@@ -154,10 +157,11 @@ class _Night:
             self.log.note(published=current.number)
             return "unchanged"
         artifacts = {"measurements": measurements, **self._report(pipeline, published)}
-        self._judge(measure.model_gates(pipeline, published))
+        self._judge(measure.model_gates(pipeline, published, past))
         artifacts["candidates"] = pipeline.candidates(Scope(who="all"))
         self._judge(measure.list_gates(pipeline, artifacts["candidates"], published))
-        self._publish(pipeline, artifacts, training, day, pointed)
+        handed_on = self._handed_on(day, past, measurements)
+        self._publish(pipeline, artifacts, {"training": training.lineage(), "past": handed_on.model_dump()}, pointed)
         with _told("artifacts that nothing needs are still there"):
             collect(self.request.workspace, self.recipe)
         return "published"
@@ -206,14 +210,18 @@ class _Night:
             return recipe
         return recipe.model_copy(update={"index": recipe.index.model_copy(update={"min_recall": 0.0})})
 
-    def _day(self, pipeline: Pipeline, earlier: Version | None) -> DayProfile:
+    def _day(self, pipeline: Pipeline, past: Past, published: Published | None) -> DayProfile:
         """Prepare the log and judge its last day, before anything is spent on it."""
-        artifact, before = pipeline.dataset_artifact, earlier.about.get("day") if earlier else None
+        artifact = pipeline.dataset_artifact
         self.log.note(rows=artifact.summary["rows"])
         day = profile(self.request.date, pipeline.dataset, artifact)
-        good = DayProfile.model_validate(before) if before else None
-        self._judge(gates.data_gates(self.recipe.nightly.data, day, good))
+        self._judge(measure.data_gates(pipeline, day, past, published))
         return day
+
+    def _handed_on(self, day: DayProfile, past: Past, measurements: Artifact) -> Past:
+        primary = measurements.summary["metrics"].get(self.recipe.evaluate.primary) or {}
+        overridden = [gate.name for gate in self.log.record.gates if gate.outcome == "overridden"]
+        return past.after(day, primary.get("mean"), asked_of(self.recipe), overridden, anew=self.request.new_normal)
 
     def _taken_back(self, pointed: int) -> int:
         """The number of a version of this day that was rolled back, 0 for none: given to readers, who are given an earlier one now."""
@@ -247,7 +255,7 @@ class _Night:
         beside = {"published": reference.measurements} if reference else {}
         return {"report": report_of(pipeline, beside)}
 
-    def _publish(self, pipeline: Pipeline, made: Mapping[str, Artifact], training: Training, day: DayProfile, pointed: int) -> None:
+    def _publish(self, pipeline: Pipeline, made: Mapping[str, Artifact], known: Mapping[str, Any], pointed: int) -> None:
         artifacts = {
             "dataset": pipeline.dataset_artifact,
             "model": pipeline.model_artifact,
@@ -262,8 +270,7 @@ class _Night:
         about = {
             "recipe": self.recipe.name,
             "run": self.log.record.run,
-            "training": training.lineage(),
-            "day": day.model_dump(),
+            **known,
             "gates": [gate.model_dump() for gate in self.log.record.gates],
             "headline": headline,
         }

@@ -17,13 +17,16 @@ PLACE = "{date}"
 
 @dataclass(frozen=True)
 class Request:
-    """`date` is the last day of the log that the night reads, UTC; `changes` are the command line's --set; `again`: published or not."""
+    """`date` is the last day of the log that the night reads, UTC; `changes` are the command line's --set; `again`: published or not;
+    `new_normal`: later nights are compared with this one, and no longer with those before it.
+    """
 
     path: Path
     date: dt.date
     workspace: Path
     changes: tuple[str, ...] = ()
     again: bool = False
+    new_normal: bool = False
 
     def recipe(self) -> Recipe:
         """The recipe on its date: `{date}` in paths of the data replaced, and no event after the day, however long the log has grown.
@@ -42,6 +45,7 @@ class Request:
             "workspace": str(self.workspace.absolute()),
             "changes": list(self.changes),
             "again": self.again,
+            "new_normal": self.new_normal,
         }
 
     @staticmethod
@@ -54,7 +58,8 @@ class Request:
         if HIDDEN in str(values):
             raise UsageError("the request held a secret, which no record keeps", where="retry", remedy="run retrieval nightly as before")
         date = dt.date.fromisoformat(values["date"])
-        return Request(Path(values["path"]), date, Path(values["workspace"]), tuple(values["changes"]), values["again"])
+        flags = {name: bool(values[name]) for name in ("again", "new_normal")}
+        return Request(Path(values["path"]), date, Path(values["workspace"]), tuple(values["changes"]), **flags)
 
 
 def parse_date(text: str) -> dt.date:

@@ -11,14 +11,18 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class DataGates(Settings):
-    """The night's day against the last good one.
+    """The night's day against good ones before.
 
-    volume: least and greatest number of events, as a multiple of the last good day's. max_drift: Jensen-Shannon divergence
-    in bits (0 the same, 1 nothing in common) of the hours, kinds and categories of events, what chance gives taken off.
+    volume: least and greatest number of events, as a multiple of the median of the last 28 good days. max_drift: Jensen-Shannon divergence
+    in bits (0 the same, 1 nothing in common) of the hours, kinds and categories of events from the last good day's, what chance gives
+    taken off. max_bad: rows that are newly in quarantine, as a share of the rows that are new. min_kept: share of the published users and
+    items that the night still knows by their ids.
     """
 
     volume: tuple[float, float] = (0.5, 2.0)
     max_drift: Share = 0.1
+    max_bad: Share = 0.05
+    min_kept: Share = 0.1
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -32,13 +36,17 @@ class ModelGates(Settings):
 
     min_ann_recall: share of the exact lists that the index finds. max_loss: share of the published model's primary metric that the
     night's may lose; it fails where it surely loses more, by the paired interval over users whom neither model was trained on.
-    min_primary: least value of the primary metric, whatever is published. max_cosine, min_effective_rank, max_dead: when the
+    visible_loss: the loss that these users must be able to show (power 0.8), or recall is not judged. min_primary: least value of the
+    primary metric, whatever is published. max_decline: the share of it that may be lost in many nights together, against the night that
+    a quarter of the last 28 good ones surpass. max_cosine, min_effective_rank, max_dead: when the
     interests of a model of several count as collapsed.
     """
 
     min_ann_recall: Share = 0.9
     max_loss: Share = 0.01
+    visible_loss: float = Field(0.1, ge=0.0)
     min_primary: Share = 0.0
+    max_decline: Share = 0.15
     max_cosine: Share = 0.95
     min_effective_rank: float = Field(1.05, ge=0.0)
     max_dead: Share = 0.75

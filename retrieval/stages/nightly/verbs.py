@@ -21,7 +21,7 @@ Ended = Callable[[NightRecord], None]
 """Gets the record of a night, whatever became of it."""
 
 
-def retry(root: Path, recipe: Recipe, overrides: Mapping[str, str], ended: Ended) -> NightRecord:
+def retry(root: Path, recipe: Recipe, overrides: Mapping[str, str], ended: Ended, *, new_normal: bool = False) -> NightRecord:
     """Run the last night of a recipe again, as it was asked for; what it finished is found and not made again.
 
     Raises:
@@ -30,10 +30,12 @@ def retry(root: Path, recipe: Recipe, overrides: Mapping[str, str], ended: Ended
     last = Nights(root, recipe.name).last()
     if last.status in ("published", "unchanged"):
         raise UsageError(f"run {last.run} was {last.status}", where="retry", expected="one that failed", remedy="run retrieval nightly")
-    return run_night(Request.from_json({**last.request, "workspace": str(root)}), {**last.overrides, **overrides}, ended)
+    return run_night(_asked_by(last, root, new_normal), {**last.overrides, **overrides}, ended)
 
 
-def publish(root: Path, recipe: Recipe, date: dt.date | None, overrides: Mapping[str, str], ended: Ended) -> NightRecord:
+def publish(
+    root: Path, recipe: Recipe, date: dt.date | None, overrides: Mapping[str, str], ended: Ended, *, new_normal: bool = False
+) -> NightRecord:
     """Publish a night that was held back, by default the last one: the night again, with the gates that may fail, those of before included.
 
     Whatever it had made is found; what stands behind a gate that failed is made now.
@@ -42,7 +44,12 @@ def publish(root: Path, recipe: Recipe, date: dt.date | None, overrides: Mapping
         UsageError: there was no such night. QualityGateError: a gate that failed was not overridden.
     """
     record = Nights(root, recipe.name).last(date.isoformat() if date else "")
-    return run_night(Request.from_json({**record.request, "workspace": str(root)}), {**record.overrides, **overrides}, ended)
+    return run_night(_asked_by(record, root, new_normal), {**record.overrides, **overrides}, ended)
+
+
+def _asked_by(record: NightRecord, root: Path, new_normal: bool) -> Request:
+    flags = {"new_normal": True} if new_normal else {}
+    return Request.from_json({**record.request, "workspace": str(root), **flags})
 
 
 def rollback(root: Path, recipe: Recipe, number: int, why: str) -> Version:

@@ -42,6 +42,8 @@ resamples = 50
 report = false
 [nightly.model]
 max_loss = 1.0
+max_decline = 1.0
+visible_loss = 100.0
 max_cosine = 1.0
 min_effective_rank = 0.0
 max_dead = 1.0

@@ -142,7 +142,23 @@ def test_a_thin_day_keeps_yesterday_and_costs_no_training(again) -> None:
     gate = next(gate for gate in Publication(again.workspace, "walk").current().about["gates"] if gate["name"] == "volume")
     assert (published.status, published.published, gate["outcome"], gate["why"]) == ("published", 4, "overridden", "a holiday")
     assert gate["who"]
+    past = Publication(again.workspace, "walk").current().about["past"]
+    assert (past["day"]["day"], list(past["volumes"].values()), past["read"]) == ("2024-01-07", [120, 120, 120], "2024-01-08")
     assert "overridden by" in screen(published)
+
+
+def test_a_broken_part_of_a_day_is_seen_in_a_long_log(again) -> None:
+    """Forty rows in 1240 pass the contract of this log; of the 160 that are new they are a quarter."""
+    again.grow(*[(None, 3, 8)] * 40)
+    with pytest.raises(QualityGateError, match=r"gate bad: 25\.81% of 155 rows since 2024-01-07 \(null_user 40\)"):
+        again.run(8, "data.contract.max_bad_share=0.05")
+
+
+def test_ids_that_nobody_will_ask_for_stop_the_night_before_training(again) -> None:
+    again.write(pl.read_parquet(again.folder / "log.parquet").with_columns(pl.col("user_id").cast(pl.String)))
+    with pytest.raises(QualityGateError, match=r"gate ids: 0\.0% of users \(String ids, were Int64\), 100\.0% of items"):
+        again.run(8)
+    assert [stage.stage for stage in Records(again.workspace, "walk").last().stages] == ["prepare"]
 
 
 def test_an_override_of_one_gate_is_none_of_another(again) -> None:
@@ -175,7 +191,9 @@ def test_what_is_published_and_damaged_is_not_replaced_unseen(again) -> None:
     shutil.rmtree(lists)
     with pytest.raises(QualityGateError, match=r"gate published: .*is not what was published"):
         again.run(8)
-    assert again.run(8, published="a disk was lost").published == 4
+    changed = verbs.retry(again.workspace, again.request(8).recipe(), {"published": "a disk was lost"}, lambda _: None, new_normal=True)
+    assert changed.published == 4
+    assert list(Publication(again.workspace, "walk").current().about["past"]["volumes"]) == ["2024-01-08"]
 
 
 def test_damage_to_the_pointer_is_shown_and_a_night_waits_for_a_person(again, capsys) -> None:
