@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from retrieval import __version__
+from retrieval.core.durable import make_folder, sync_folder, sync_tree, write_durably
 from retrieval.core.errors import ConflictError, IntegrityError, ResourceError, UsageError
 from retrieval.core.formats import format_of, require_format, require_schema
 from retrieval.core.locks import exclusive, lock_of, owner_of
 from retrieval.core.removal import remove
 from retrieval.core.resources import as_resource_error, measured
 from retrieval.core.sealed import BrokenSealError, Sealed, read_sealed, sealed_text
-from retrieval.core.secrets import redacted, without_secrets
+from retrieval.core.secrets import without_secrets
 from retrieval.core.settings import Settings, fingerprint
 from retrieval.core.staging import staging_folder
 
@@ -305,30 +306,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_text_durably(path: Path, text: str) -> None:
-    """Write text, without secrets, so that it survives a power cut once this returns."""
-    write_durably(path, redacted(text))
-
-
-def write_durably(path: Path, text: str) -> None:
-    """The same for a text in which no secret can be, such as JSON of values that were freed of them."""
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Put a file in place of another whole: whoever reads it, whenever the writer is killed, finds the old one or the new.
-
-    No secret can be in the text: it is of values that were freed of them, or went through `redacted`.
-    """
-    staged = path.with_name(f".{path.name}.part")
-    write_durably(staged, text)
-    staged.replace(path)
-    sync_folder(path.parent)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write a value as readable JSON; not-a-number is refused, because other readers refuse it too."""
     write_durably(path, json.dumps(without_secrets(value), indent=2, ensure_ascii=False, allow_nan=False))
@@ -370,7 +347,9 @@ def _verify(path: Path, record: FileRecord) -> None:
 
 
 def _commit(staging: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
+    # Before the rename: a file system may keep it through a power cut and forget which names the folder held.
+    sync_tree(staging)
     try:
         staging.rename(target)
     except OSError as error:
@@ -379,15 +358,6 @@ def _commit(staging: Path, target: Path) -> None:
         if not (target / MANIFEST).is_file():
             raise IntegrityError("manifest is missing", where=target, remedy=_AGAIN) from None
     sync_folder(target.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_folder(path: Path, root: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact, write_durably
+from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact
+from retrieval.core.durable import write_durably
 from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.resources import as_resource_error
 from retrieval.core.sealed import Sealed, read_sealed, sealed_text

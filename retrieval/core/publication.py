@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import MANIFEST, Artifact, inside, open_artifact, replace_text, sha256_of, sync_folder, write_durably
+from retrieval.core.artifacts import MANIFEST, Artifact, inside, open_artifact, sha256_of
+from retrieval.core.durable import make_folder, replace_text, sync_folder, write_durably
 from retrieval.core.errors import ConflictError, IntegrityError, UsageError
 from retrieval.core.formats import require_schema
 from retrieval.core.locks import exclusive, user_name
@@ -141,7 +142,7 @@ class Publication:
             ConflictError: another process is at it.
         """
         for folder in ("versions", "moves"):
-            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder / folder)
         with exclusive(self.folder / ".lock", f"publication of {self.folder.name}"):
             yield
 

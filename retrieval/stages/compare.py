@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from retrieval.core.artifacts import replace_text
+from retrieval.core.durable import replace_text
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import freed_of_secrets
 from retrieval.evaluation.comparison import Comparison, Difference, SliceComparison, compare, compare_slices, corrected

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.core.artifacts import replace_text
+from retrieval.core.durable import replace_text
 from retrieval.core.settings import freed_of_secrets
 from retrieval.report.explained import GalleryContent
 from retrieval.report.gallery_page import gallery_page

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.core.artifacts import StagedArtifact, replace_text, write_json, write_text_durably
+from retrieval.core.artifacts import StagedArtifact, write_json
+from retrieval.core.durable import replace_text, write_text_durably
 from retrieval.index.abstract import AbstractIndex
 from retrieval.index.choice.choose import Choice, choose
 from retrieval.index.choice.front import Point, as_csv, as_markdown, as_picture

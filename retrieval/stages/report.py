@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from retrieval.core.artifacts import Artifact, StagedArtifact, write_durably, write_json
+from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
+from retrieval.core.durable import write_durably
 from retrieval.core.settings import freed_of_secrets
 from retrieval.evaluation.certainty import detectable_sentence
 from retrieval.evaluation.comparison import Comparison, compare, corrected

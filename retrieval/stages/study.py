@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from retrieval.core.artifacts import replace_text
+from retrieval.core.durable import replace_text
 from retrieval.core.errors import ConflictError, IntegrityError
 from retrieval.core.formats import require_schema
 from retrieval.core.settings import Settings

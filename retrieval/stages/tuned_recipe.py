@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import replace_text
+from retrieval.core.durable import replace_text
 from retrieval.core.errors import ResourceError, UsageError
 
 

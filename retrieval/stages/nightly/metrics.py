@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from retrieval.core.artifacts import replace_text
+from retrieval.core.durable import replace_text
 from retrieval.core.publication import Publication
 from retrieval.core.secrets import redacted
 from retrieval.stages.nightly.records import NightRecord

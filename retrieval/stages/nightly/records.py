@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from retrieval.core.artifacts import replace_text
+from retrieval.core.durable import replace_text
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.core.formats import require_schema
 from retrieval.core.locks import Owner

@@ -1,5 +1,7 @@
 """Artifacts are whole or absent, and damage is found before a parser sees it."""
 
+import os
+import re
 import threading
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from retrieval.core.artifacts import MANIFEST, FileRecord, Manifest, Workspace, open_artifact, sha256_of, write_manifest
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
+from retrieval.core.publication import Publication
 from retrieval.core.sealed import read_sealed, sealed_text
 
 
@@ -147,3 +150,43 @@ def test_a_manifest_cannot_send_a_reader_out_of_its_artifact(tmp_path: Path, nam
     write_manifest(folder, manifest.model_copy(update={"files": {name: record}}))
     with pytest.raises((UsageError, IntegrityError), match="leaves the artifact"):
         open_artifact(folder).file(name)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:
+    """What was synced, and what was renamed or linked to where, in order; paths relative to the workspace, without what is drawn."""
+    done: list[tuple[str, str]] = []
+    sync, rename = os.fsync, Path.rename
+
+    def told(path: str | Path) -> str:
+        return re.sub(r"\.\d+-[0-9a-f]+\.part", "", str(Path(path).relative_to(tmp_path)))
+
+    def synced(descriptor: int) -> None:
+        done.append(("sync", told(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        sync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append(("rename", told(target)))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    return done
+
+
+def test_files_and_their_names_are_on_the_disk_before_an_artifact_has_its_own(steps, tmp_path: Path) -> None:
+    """A file system may keep a rename through a power cut and lose the names in the folder that was renamed."""
+    make(Workspace(tmp_path))
+    moment, staged = steps.index(("rename", "model/abc")), ".staging/model-abc"
+    before, after = steps[:moment], steps[moment + 1 :]
+    assert {path for what, path in before if what == "sync"} == {
+        *(f"{staged}{below}" for below in ("", "/deep", "/deep/file.txt", "/manifest.json")),
+        ".",
+    }
+    assert before.index(("sync", staged)) > before.index(("sync", f"{staged}/manifest.json"))
+    assert after == [("sync", "model")]
+
+
+def test_the_first_publication_of_a_name_syncs_the_folders_that_it_makes(steps, tmp_path: Path) -> None:
+    with Publication(tmp_path, "shop").alone():
+        assert steps == [("sync", "."), ("sync", "published"), ("sync", "published/shop"), ("sync", "published/shop")]
