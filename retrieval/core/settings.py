@@ -8,13 +8,22 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from retrieval.core.errors import UsageError
 from retrieval.core.secrets import without_secrets
 
+
+def _file_name(name: str) -> str:
+    if not name or Path(name).name != name or name in (".", "..") or not name.isprintable():
+        raise ValueError("is no name of a file: no slashes, no control characters, not empty")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+"""A name that files and folders are called by, which must not lead out of theirs."""
 SettingsT = TypeVar("SettingsT", bound="Settings")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 

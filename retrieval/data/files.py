@@ -2,7 +2,7 @@
 
 import fnmatch
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from retrieval.core.artifacts import sha256_of
-from retrieval.core.errors import DataContractError, UsageError
+from retrieval.core.errors import ConflictError, DataContractError, UsageError
 from retrieval.data.settings import DataSettings
 
 BATCH_ROWS = 500_000
@@ -140,6 +140,38 @@ def input_fingerprint(data: DataSettings) -> dict[str, str]:
             with reading(file.path):
                 hashes[f"{name}/{file.name}"] = sha256_of(file.path)
     return hashes
+
+
+FileState = tuple[int, int, int]
+
+
+def input_state(data: DataSettings) -> dict[str, FileState]:
+    """Size in bytes, time of the last change in nanoseconds, and inode of every input file, by its path.
+
+    Raises:
+        UsageError: a path of the recipe leads nowhere.
+    """
+    found: dict[str, FileState] = {}
+    for name, path in data.paths.items():
+        for file in find_inputs(path, f"data.{name}.path"):
+            with reading(file.path):
+                about = file.path.stat()
+            found[str(file.path)] = (about.st_size, about.st_mtime_ns, about.st_ino)
+    return found
+
+
+def require_unchanged(data: DataSettings, before: Mapping[str, FileState]) -> None:
+    """What was hashed is what was read, as far as the file system can tell: an upload may still be under way.
+
+    Raises:
+        ConflictError: a file is another one than `before`, is new or gone.
+    """
+    now = input_state(data)
+    changed = sorted({path for path, _ in before.items() ^ now.items()})
+    if changed:
+        raise ConflictError(
+            "changed while it was read", where=changed[0], expected="files that nobody writes", remedy="run again when they are whole"
+        )
 
 
 def _single(path: Path, setting: str) -> InputFile:

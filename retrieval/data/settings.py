@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from retrieval.core.settings import Settings, did_you_mean
+from retrieval.core.settings import FileName, Settings, did_you_mean
 from retrieval.data.fields.settings import AgeField, EntityField, EventField
 
 TimeUnit = Literal["auto", "seconds", "milliseconds", "datetime", "order"]
@@ -83,7 +83,7 @@ class FilterSettings(Settings):
 class DataSettings(Settings):
     """The [data] table of a recipe."""
 
-    name: str = Field(min_length=1)
+    name: FileName
     interactions: InteractionSource
     items: ItemSource = Field(default_factory=ItemSource)
     users: UserSource = Field(default_factory=UserSource)

@@ -20,6 +20,7 @@ from pydantic import Field
 from retrieval.core.errors import ResourceError, RetrievalError
 from retrieval.core.logging import get_logger
 from retrieval.core.resources import available_threads
+from retrieval.core.secrets import redacted
 from retrieval.core.settings import Settings
 
 Order = Mapping[str, Any]
@@ -53,13 +54,16 @@ class RaySettings(Settings):
 
 
 def plainly(task: Task) -> Task:
-    """The same task with its errors as values: an error of this package says all in a line, and needs no class to travel."""
+    """The same task with its errors as values: an error of this package says all in a line, and needs no class to travel.
+
+    Freed of secrets here: the process that shows it does not know those of this node.
+    """
 
     def tried(order: Order) -> dict[str, Any]:
         try:
             return task(order)
         except RetrievalError as error:
-            return {"error": str(error), "exit_code": error.exit_code}
+            return {"error": redacted(str(error)), "exit_code": error.exit_code}
 
     return tried
 

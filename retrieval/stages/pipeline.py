@@ -13,7 +13,6 @@ from retrieval.core.errors import UsageError
 from retrieval.core.logging import bound
 from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
-from retrieval.data.files import input_fingerprint
 from retrieval.data.settings import DataSettings
 from retrieval.evaluation.rescoring import RescoringCost
 from retrieval.index.neighbours.table import Neighbours
@@ -61,10 +60,9 @@ class Pipeline:
     def dataset_artifact(self) -> Artifact:
         if self._base is not None:
             return self._base.dataset_artifact
-        inputs = input_fingerprint(self.sources)
-        settings = prepare.settings_of(self.recipe)
-        rescue = self.stages.workspace.root / "quarantine" / f"{self.recipe.data.name}.parquet"
-        return self._ensure("prepare", "dataset", settings, inputs, partial(prepare.write_dataset, self.recipe, self.sources, rescue))
+        log, settings = prepare.Log.of(self.sources), prepare.settings_of(self.recipe)
+        rescue = self.stages.workspace.root / "quarantine" / self.recipe.name / f"{self.recipe.data.name}.parquet"
+        return self._ensure("prepare", "dataset", settings, log.inputs, partial(prepare.write_dataset, self.recipe, log, rescue))
 
     @cached_property
     def content(self) -> str:

@@ -1,6 +1,7 @@
 """prepare: logs -> dataset, with what has to be generated or fetched first."""
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from retrieval.core.artifacts import Artifact, StagedArtifact, Workspace, open_a
 from retrieval.core.errors import IntegrityError
 from retrieval.core.logging import get_logger
 from retrieval.core.settings import fingerprint
+from retrieval.data.files import FileState, input_fingerprint, input_state, require_unchanged
 from retrieval.data.generator.generate import generate
 from retrieval.data.prepare import prepare
 from retrieval.data.quarantine import QUARANTINE
@@ -18,7 +20,7 @@ from retrieval.stages.recipe import GENERATED, Recipe
 
 _READ = ("time", "kinds", "fields")
 """What later stages read of a dataset's summary."""
-log = get_logger("prepare")
+logger = get_logger("prepare")
 
 
 def sources_of(recipe: Recipe, stages: Stages) -> DataSettings:
@@ -66,9 +68,30 @@ def find_dataset(workspace: Workspace, content: str) -> Artifact | None:
     return None
 
 
-def write_dataset(recipe: Recipe, sources: DataSettings, rescue: Path, staged: StagedArtifact) -> None:
-    """Validate, filter, index and split the log; where too many rows are bad, they are left at `rescue` to look at."""
-    prepare(sources, recipe.split, staged, rescue=rescue)
+@dataclass(frozen=True)
+class Log:
+    """The sources of a dataset on this machine, and what their files were before they were hashed."""
+
+    sources: DataSettings
+    state: dict[str, FileState]
+    inputs: dict[str, str]
+    """The sha256 of each."""
+
+    @classmethod
+    def of(cls, sources: DataSettings) -> "Log":
+        """Hash the files. Raises UsageError where there are none."""
+        state = input_state(sources)
+        return cls(sources, state, input_fingerprint(sources))
+
+
+def write_dataset(recipe: Recipe, log: Log, rescue: Path, staged: StagedArtifact) -> None:
+    """Validate, filter, index and split the log; where too many rows are bad, they are left at `rescue` to look at.
+
+    Raises:
+        ConflictError: a file of the log was written meanwhile. DataContractError: as `prepare`.
+    """
+    prepare(log.sources, recipe.split, staged, rescue=rescue)
+    require_unchanged(log.sources, log.state)
     staged.summary["name"] = recipe.data.name
     for source, rules in staged.summary["quarantine"].items():
-        log.warning("rows in quarantine", source=source, **rules)
+        logger.warning("rows in quarantine", source=source, **rules)

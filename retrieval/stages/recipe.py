@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from retrieval.core.settings import Settings, did_you_mean, parse_settings, read_toml, with_overrides
+from retrieval.core.settings import FileName, Settings, did_you_mean, parse_settings, read_toml, with_overrides
 from retrieval.data.generator.settings import GeneratorSettings
 from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.evaluation.settings import BASELINES, EvaluationSettings
@@ -50,7 +50,7 @@ class MachineSettings(Settings):
 class Recipe(Settings):
     """The tables of a recipe file, in the order of the pipeline."""
 
-    name: str = Field(min_length=1)
+    name: FileName
     seed: int = Field(1, ge=0)
     generate: GeneratorSettings | None = None
     """Makes the log that paths beginning with `generated/` are read from."""

@@ -162,7 +162,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, st
         return re.sub(r"\.\d+-[0-9a-f]+\.part", "", str(Path(path).relative_to(tmp_path)))
 
     def synced(descriptor: int) -> None:
-        done.append(("sync", told(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        done.append(("sync", told(Path(f"/proc/self/fd/{descriptor}").readlink())))
         sync(descriptor)
 
     def renamed(path: Path, target: Path) -> Path:

@@ -6,10 +6,22 @@ import logging
 import pytest
 
 from retrieval.core.artifacts import MANIFEST, Workspace, open_artifact, write_json
+from retrieval.core.errors import UsageError
 from retrieval.core.logging import configure_logging, get_logger
 from retrieval.core.secrets import redacted, without_secrets
+from retrieval.stages.over_ray import plainly
 
 SECRET = 'pl4nted "s3cret" <&> ü/\\'
+
+
+OTHERS = {
+    "MYSQL_PWD": "hunter2hunter2",
+    "GITHUB_PAT": "ghp_abcdefghijkl",
+    "AZURE_STORAGE_CONNECTION_STRING": "Endpoint=x;AccountKey=Zm9vYmFyYmF6",
+    "SLACK_WEBHOOK_URL": "https://hooks.example.org/services/T0/B0/XXXXXXXX",
+    "DATABASE_URL": "postgres://shop:p@ss/w0rd9@db/x",
+    "PEM_SECRET": "-----BEGIN KEY-----\nAbc  def\n-----END KEY-----",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +30,10 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_PASSWORD", "12345678")
     monkeypatch.setenv("SHOP_TOKEN_SHORT", "on")
     monkeypatch.setenv("SHOP_HOME", "/an/innocent/place")
+    monkeypatch.setenv("PWD", "/a/working/folder")
+    monkeypatch.setenv("OLDPWD", "/an/older/folder")
+    for name, value in OTHERS.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.parametrize(
@@ -31,11 +47,34 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://x.org/a?X-Amz-Signature=abc&day=1", "https://x.org/a?X-Amz-Signature=***&day=1"),
         ("/an/innocent/place is on", "/an/innocent/place is on"),
         ("https://x.org:8080/a@b", "https://x.org:8080/a@b"),
+        ("http://[::1]:80/a@b", "http://[::1]:80/a@b"),
+        *((f"said {value} there", "said *** there") for name, value in OTHERS.items() if name != "DATABASE_URL"),
+        ("at postgres://shop:p@ss/w0rd9@db/x, p@ss/w0rd9", "at postgres://***@db/x, ***"),
+        ("postgres://shop:an@other@db/x", "postgres://***@db/x"),
+        ("https://u:pa/ss@h:80/x", "https://***@h:80/x"),
+        ("git+https://ghp_other@github.com/x", "git+https://***@github.com/x"),
+        ("https://x.org?mail=a@b", "https://x.org?mail=a@b"),
+        ('["https://x.org/a", "me@x.org"]', '["https://x.org/a", "me@x.org"]'),
+        ("https://a.blob.example.org/c?sv=1&sig=abcdEFGH%3D&x=1", "https://a.blob.example.org/c?sv=1&sig=***&x=1"),
+        ("DefaultEndpointsProtocol=https;AccountKey=b3RoZXI=;x=1", "DefaultEndpointsProtocol=https;AccountKey=***;x=1"),
+        ("/a/working/folder and /an/older/folder", "/a/working/folder and /an/older/folder"),
     ],
 )
 def test_every_form_is_found(text: str, expected: str) -> None:
     assert redacted(text) == expected
     assert redacted(redacted(text)) == expected
+
+
+def test_an_error_in_one_line_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its white space was squeezed, and one that comes from another node was freed of that node's secrets there."""
+    error = UsageError(f"cannot read {OTHERS['PEM_SECRET']}", where="x")
+    assert redacted(str(error)) == "x: cannot read ***"
+
+    def task(order: object) -> dict[str, object]:
+        raise UsageError("no such user planted-on-the-node")
+
+    monkeypatch.setenv("NODE_TOKEN", "planted-on-the-node")
+    assert plainly(task)({}) == {"error": "no such user ***", "exit_code": 2}
 
 
 def test_numbers_stay_numbers() -> None:

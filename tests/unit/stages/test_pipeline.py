@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from retrieval.core.artifacts import StagedArtifact
-from retrieval.core.errors import DataContractError, ResourceError
+from retrieval.core.errors import ConflictError, DataContractError, ResourceError, UsageError
+from retrieval.stages import prepare
 from retrieval.stages.audience import Scope
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
@@ -53,6 +54,46 @@ def test_a_disk_that_is_full_at_the_end_does_not_cost_the_training(tmp_path: Pat
     summary = pipeline.model_artifact.summary
     assert (summary["steps"], summary["device"], summary["products"] in ("float32", "bfloat16")) == (3, "cpu", True)
     assert not checkpoints.exists()
+
+
+@pytest.mark.parametrize("kind", ["grows", "is replaced", "gets a neighbour"])
+def test_a_log_that_changes_while_it_is_read_makes_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """An upload that is still under way: the hash is of one half, the rows are of two."""
+    pipeline, log = pipeline_on(walks(10, 8), tmp_path), tmp_path / "log.parquet"
+    if kind == "gets a neighbour":
+        (tmp_path / "log").mkdir()
+        log = log.rename(tmp_path / "log/a.parquet")
+        pipeline = pipeline_on(walks(10, 8), tmp_path, data=pipeline.recipe.data.at({"interactions": str(log.parent)}).model_dump())
+    read = prepare.prepare
+
+    def written_meanwhile(*given: Any, **named: Any) -> None:
+        read(*given, **named)
+        more = walks(10, 9).with_columns(pl.col("user_id") + 100)
+        more.write_parquet(log if kind == "grows" else log.with_name("b.parquet"))
+        if kind == "is replaced":
+            log.with_name("b.parquet").replace(log)
+
+    with monkeypatch.context() as patch, pytest.raises(ConflictError, match=r"\.parquet: changed while it was read"):
+        patch.setattr(prepare, "prepare", written_meanwhile)
+        _ = pipeline.dataset_artifact
+    assert pipeline.stages.workspace.list("dataset") == []
+    assert pipeline.dataset.sequences.lengths.sum() > 0
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "..", "", "a\nb"])
+@pytest.mark.parametrize("table", ["", "data"])
+def test_names_do_not_lead_out_of_the_workspace(tmp_path: Path, name: str, table: str) -> None:
+    recipe = pipeline_on(walks(10, 8), tmp_path).recipe.model_dump()
+    (recipe[table] if table else recipe)["name"] = name
+    with pytest.raises(UsageError, match=f"{table}.*name.* no name of a file"):
+        parse_recipe(recipe, "log.toml")
+
+
+def test_bad_rows_are_left_where_the_recipe_says_by_its_name(tmp_path: Path) -> None:
+    pipeline = pipeline_on(walks(10, 8).with_columns(user_id=pl.when(pl.col("time") > 5).then("user_id")), tmp_path, name="a recipe")
+    with pytest.raises(DataContractError, match=r"quarantine/a recipe/log\.parquet"):
+        _ = pipeline.dataset
+    assert (tmp_path / "workspace/quarantine/a recipe/log.parquet").is_file()
 
 
 def test_a_finished_model_is_opened_without_writing_anything(tmp_path: Path) -> None:
