@@ -16,6 +16,7 @@ from retrieval.data.splits import ranges
 from retrieval.models.fields.users import Stages, UserFields, activity_bucket
 from retrieval.models.gates.settings import NoGate
 from retrieval.models.retrieval_model import AbstractRetrievalModel, RetrievalModel
+from retrieval.training.tensor_files import TensorFile
 
 GATES = "gates.json"
 _USERS = 4096
@@ -31,20 +32,21 @@ def gates_of(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def mean_gates(model: AbstractRetrievalModel, dataset: Dataset, seed: int) -> list[dict[str, Any]]:
+def mean_gates(model: AbstractRetrievalModel, dataset: Dataset, seed: int, written: TensorFile) -> list[dict[str, Any]]:
     """Rows of tower, field, and `means`: slice of users -> mean gate; 1 lets a field through as it is.
 
     An item's gates count for the users whose events it is in, an event's for its user. At most 4,096 users, drawn by seed,
     with the whole of their histories. Hidden layers with a gate are rows, too. POSO's gates are two: the mean over the module's
     parts, and their spread, the standard deviation over them, without which parts that are let through more and less would cancel out.
-    Of a sharded table, of which this process has a part, items have none.
+    `written` are the model's weights as they will be read: of a sharded table, of which this process has a part, its rows come from there.
     """
     if not isinstance(model, RetrievalModel) or not _gated(model):
         return []
     model.eval()
     users = _some_users(dataset, seed)
     lengths = np.asarray(dataset.sequences.lengths)[users]
-    rows = [*_item_rows(model, dataset, users, lengths), *_event_rows(model, dataset, users, lengths), *_user_rows(model, users, lengths)]
+    items = _item_rows(model, dataset, users, lengths, written)
+    rows = [*items, *_event_rows(model, dataset, users, lengths), *_user_rows(model, users, lengths)]
     return [{"tower": tower, "field": field, "means": means} for tower, field, means in rows]
 
 
@@ -58,15 +60,26 @@ def _some_users(dataset: Dataset, seed: int) -> NDArray[np.int64]:
     return np.sort(every[:_USERS])
 
 
-def _item_rows(model: RetrievalModel, dataset: Dataset, users: Any, lengths: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
+def _item_rows(
+    model: RetrievalModel, dataset: Dataset, users: Any, lengths: Any, written: TensorFile
+) -> Iterator[tuple[str, str, dict[str, float]]]:
     fields = model.items.fields
-    if fields is None or model.items.sharded:
+    if fields is None:
         return
     positions, owner = ranges(dataset.sequences.offsets[:-1][users], lengths)
     met, places = np.unique(np.asarray(dataset.sequences.items[positions]), return_inverse=True)
     rows = torch.from_numpy(met.astype(np.int64)).to(model.items.embedding.weight.device)
-    gates = fields.sum.mean_gates(fields.parts(model.items.ids(rows), rows), fields.names)
+    ids = _ids_in(written, rows, model) if model.items.sharded else model.items.ids(rows)
+    gates = fields.sum.mean_gates(fields.parts(ids, rows), fields.names)
     yield from _sliced("items", gates, lengths[owner], places)
+
+
+def _ids_in(written: TensorFile, rows: Tensor, model: RetrievalModel) -> Tensor:
+    (name,) = model.per_item
+    table = model.items.embedding.weight
+    ids = table.new_empty(len(rows), table.shape[1])
+    written.take(name, rows.cpu(), ids)
+    return ids
 
 
 def _event_rows(model: RetrievalModel, dataset: Dataset, users: Any, lengths: Any) -> Iterator[tuple[str, str, dict[str, float]]]:

@@ -75,10 +75,13 @@ def never_given(recipe: Recipe, dataset: Dataset, vectors: Artifact) -> Mask:
 
 
 def _unknown_to_the_model(recipe: Recipe, dataset: Dataset, vectors: Artifact) -> dict[str, Mask]:
-    rules = {"without_vector": _without_vector(vectors)}
-    if recipe.split.asks_for_known_items:
-        rules["without_training_event"] = dataset.catalog.events == 0
-    return rules
+    return {"without_vector": _without_vector(vectors), "without_training_event": never_asked_for(recipe, dataset.catalog)}
+
+
+def never_asked_for(recipe: Recipe, catalog: Catalog) -> Mask:
+    """Items without a training event, where the split asks for none of these."""
+    without: Mask = catalog.events == 0
+    return without & recipe.split.asks_for_known_items
 
 
 def _combined(rules: Mapping[str, Mask]) -> ItemMask:

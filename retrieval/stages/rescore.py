@@ -25,7 +25,7 @@ from retrieval.stages.item_filter import filter_identity
 from retrieval.stages.recall import Server, Serving
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.user_vectors import EncodedUsers
-from retrieval.stages.warm_start import WEIGHTS, take_rows
+from retrieval.stages.warm_start import WEIGHTS
 from retrieval.training.checkpoints import Checkpoints
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.rescoring.objective import RescoreObjective, rescored, validate_rescoring
@@ -119,7 +119,7 @@ class PoolRescorer:
         else:
             for name, value in state.items():
                 if name in self.model.per_item:
-                    take_rows(value, torch.from_numpy(rows), weights, name)
+                    weights.take(name, torch.from_numpy(rows), value)
                 else:
                     value.copy_(weights[name])
         self.model.eval()

@@ -26,6 +26,7 @@ from retrieval.models.retrieval_model import AbstractRetrievalModel, PopularMode
 from retrieval.models.settings import CountedSettings, EncoderSettings, ImportedSettings, NeighbourSettings, PopularSettings
 from retrieval.models.table import build_model
 from retrieval.stages.gates import GATES, mean_gates
+from retrieval.stages.item_filter import never_asked_for
 from retrieval.stages.neighbours import count_neighbours
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.warm_start import FIELD_ROWS, ITEM_IDS, WEIGHTS, save_field_rows, save_item_ids, start_from
@@ -102,7 +103,7 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
     if isinstance(model, RetrievalModel) and model.field_rows:
         save_field_rows(model, staged.path(FIELD_ROWS))
     write_json(staged.path("history.json"), state.curve)
-    gates = mean_gates(model, dataset, recipe.seed)
+    gates = mean_gates(model, dataset, recipe.seed, TensorFile(staged.path(WEIGHTS)))
     if gates:
         write_json(staged.path(GATES), gates)
     staged.summary |= {
@@ -267,14 +268,12 @@ def _validator(beginning: Beginning, device: torch.device, world: World) -> Call
 
 
 def _watched(beginning: Beginning) -> HeldOut:
-    """Whom training is watched on. A model that finds items by what they are is asked for what will be asked for, and served so."""
+    """Whom training is watched on, served as they will be. A model that finds items by what they are is asked for whatever will be."""
     recipe, dataset = beginning.recipe, beginning.dataset
-    known = dataset.catalog.events > 0
     by_fields = isinstance(recipe.model, EncoderSettings) and bool(recipe.model.fields.items)
-    if by_fields and not recipe.split.asks_for_known_items:
-        known = np.ones_like(known)
-    held_out = held_out_users(dataset, "valid", recipe.train.validation_users, recipe.seed, known)
-    return replace(held_out, blocked=torch.from_numpy(~known)) if by_fields and not known.all() else held_out
+    blocked = never_asked_for(recipe, dataset.catalog)
+    held_out = held_out_users(dataset, "valid", recipe.train.validation_users, recipe.seed, ~blocked if by_fields else None)
+    return replace(held_out, blocked=torch.from_numpy(blocked)) if blocked.any() else held_out
 
 
 def held_out_users(dataset: Dataset, part: Part, most: int, seed: int, known: NDArray[np.bool_] | None = None) -> HeldOut:

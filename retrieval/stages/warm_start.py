@@ -15,7 +15,6 @@ from retrieval.core.settings import fingerprint
 from retrieval.data.catalog import Catalog, rows_of
 from retrieval.models.retrieval_model import AbstractRetrievalModel, RetrievalModel
 from retrieval.stages.recipe import Recipe
-from retrieval.training.sharded_rows import CHUNK
 from retrieval.training.tensor_files import TensorFile
 
 _Value = TypeVar("_Value")
@@ -72,27 +71,15 @@ def start_from(model: AbstractRetrievalModel, recipe: Recipe, catalog: Catalog, 
     named = {name: torch.from_numpy(each.copy()) for name, each in _field_rows(model, start).items()}
     for name, value in new.items():
         if name in model.per_item:
-            take_rows(value, rows[model.items.held], old, name)
+            old.take(name, rows[model.items.held], value)
         elif name in named:
-            take_rows(value, named[name], old, name)
+            old.take(name, named[name], value)
         else:
             value.copy_(old[name])
     if model.items.fields is not None:
-        take_rows(model.items.fields.trained, rows, old, "items.fields.trained")
+        old.take("items.fields.trained", rows, model.items.fields.trained)
     known = int((rows >= 0).sum())
     return {"model": start.id, "known_items": known, "new_items": len(rows) - known}
-
-
-def take_rows(table: Tensor, sources: Tensor, old: TensorFile, name: str) -> None:
-    """Put the rows `sources` of an old table into a new one, whose others stay; -1 is none. The old one is read once, by chunks."""
-    order = torch.argsort(sources)
-    order = order[sources[order] >= 0]
-    wanted, (count, *rest) = sources[order], old.shapes[name]
-    together = max(1, CHUNK // torch.Size(rest).numel())
-    for first in range(0, count, together):
-        low, high = torch.searchsorted(wanted, torch.tensor([first, first + together])).tolist()
-        chunk = old.rows(name, first, min(count, first + together))
-        table[order[low:high]] = chunk[wanted[low:high] - first].to(table)
 
 
 def _rows(catalog: Catalog, start: Artifact) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -149,6 +150,19 @@ class TensorFile(Mapping[str, Tensor]):
         described = self._described[name]
         values = torch.empty(past - first, *described["shape"][1:], dtype=_DTYPES[described["dtype"]])
         return self._read(name, first * values[:1].nbytes, values)
+
+    @torch.no_grad()
+    def take(self, name: str, sources: Int[Tensor, " R"], into: Tensor) -> None:
+        """Put the rows `sources` of a tensor into another one, whose row stays as it is at -1; the file is read once, a chunk at a time."""
+        order = torch.argsort(sources)
+        order = order[sources[order] >= 0]
+        wanted, (count, *rest) = sources[order], self.shapes[name]
+        together = max(1, CHUNK // torch.Size(rest).numel())
+        for first in range(0, count, together):
+            low, high = torch.searchsorted(wanted, torch.tensor([first, first + together])).tolist()
+            if low < high:
+                chunk = self.rows(name, first, min(count, first + together))
+                into[order[low:high]] = chunk[wanted[low:high] - first].to(into)
 
     def _read(self, name: str, skipped: int, into: Tensor) -> Tensor:
         with self.path.open("rb", buffering=0) as stream:

@@ -25,7 +25,7 @@ from retrieval.stages.encode import EncodedHistories
 from retrieval.stages.import_vectors import ImportedVectors
 from retrieval.stages.recipe import Recipe, parse_recipe
 from retrieval.stages.user_vectors import UserInterests, VisibleEvents
-from retrieval.stages.warm_start import WEIGHTS, take_rows
+from retrieval.stages.warm_start import WEIGHTS
 from retrieval.training.tensor_files import TensorFile
 
 Rows = NDArray[np.int64]
@@ -92,7 +92,7 @@ def model_on(night: Dataset, rows: Rows, recipe: Recipe, published: Artifact, tr
         _fit_prior(model, rows, recipe, trained_on)
     for name, value in model.state_dict().items():
         if name in per_item:
-            take_rows(value, sources, old, name)
+            old.take(name, sources, value)
         else:
             value.copy_(old[name])
     return model.to(choose_device(recipe.machine.device)).eval()

@@ -77,7 +77,7 @@ def test_old_items_keep_their_vectors_wherever_new_ones_come_between(yesterday: 
 def test_a_share_of_the_table_starts_as_it_does_in_the_whole(
     yesterday: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr("retrieval.stages.warm_start.CHUNK", chunk)
+    monkeypatch.setattr("retrieval.training.tensor_files.CHUNK", chunk)
     tables = {"train": {"sharding": "rows", "optimizer": {"item_table": "row-wise"}}}
     pipeline = pipeline_on(tmp_path, TODAY, yesterday.path, **tables)
     beginning = Beginning(pipeline.recipe, pipeline.dataset, yesterday)

@@ -53,6 +53,12 @@ def test_what_was_written_is_read_as_the_library_reads_it(tmp_path: Path) -> Non
         assert torch.equal(file[name], theirs[name])
 
 
+def test_some_rows_are_put_where_they_are_wanted(tmp_path: Path) -> None:
+    into = torch.full((5, 7), -1.0)
+    TensorFile(written(tmp_path)).take("table", torch.tensor([100, -1, 3, 0, 3]), into)
+    assert torch.equal(into, torch.where(torch.tensor([0, 1, 0, 0, 0]).bool()[:, None], -1.0, TENSORS["table"][[100, 0, 3, 0, 3]]))
+
+
 def test_rows_are_read_without_the_others(tmp_path: Path) -> None:
     file = TensorFile(written(tmp_path))
     assert torch.equal(file.rows("table", 17, 40), TENSORS["table"][17:40])
