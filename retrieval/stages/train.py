@@ -29,7 +29,7 @@ from retrieval.stages.gates import GATES, mean_gates
 from retrieval.stages.item_filter import never_asked_for
 from retrieval.stages.neighbours import count_neighbours
 from retrieval.stages.recipe import Recipe
-from retrieval.stages.warm_start import FIELD_ROWS, ITEM_IDS, WEIGHTS, save_field_rows, save_item_ids, start_from
+from retrieval.stages.warm_start import FIELD_ROWS, ITEM_IDS, WEIGHTS, field_meanings, save_field_rows, save_item_ids, start_from
 from retrieval.training.checkpoints import Checkpoints, TrainingState
 from retrieval.training.distributed import ALONE, World
 from retrieval.training.examples import TrainingEvents
@@ -114,6 +114,7 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
         "processes": state.processes,
         "validation": next((point for point in state.curve if point["step"] == state.best_step), {}),
         "catalog_fingerprint": dataset.catalog.fingerprint,
+        **({"fields": meanings} if (meanings := field_meanings(recipe)) else {}),
         **about,
     }
 

@@ -13,7 +13,9 @@ from retrieval.core.artifacts import MANIFEST, Artifact, Workspace, open_artifac
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import fingerprint
 from retrieval.data.catalog import Catalog, rows_of
+from retrieval.data.fields.settings import BucketedField, EntityField, EventField
 from retrieval.models.retrieval_model import AbstractRetrievalModel, RetrievalModel
+from retrieval.models.settings import EncoderSettings
 from retrieval.stages.recipe import Recipe
 from retrieval.training.tensor_files import TensorFile
 
@@ -95,10 +97,35 @@ def _rows(catalog: Catalog, start: Artifact) -> np.ndarray[Any, np.dtype[np.int6
     return found
 
 
-def other_settings(recipe: Recipe, start: Artifact) -> list[str]:
-    """The settings by which the start model is another encoder than the recipe's; none where training can go on from it."""
-    now, was = recipe.model.model_dump(mode="json"), start.manifest.settings["model"]
-    return [name for name in dict.fromkeys([*now, *was]) if name not in _FREE and now.get(name) != was.get(name)]
+def other_settings(recipe: Recipe, start: Artifact) -> dict[str, tuple[Any, Any]]:
+    """The settings by which the start model is another encoder than the recipe's, now and then; none where training can go on from it."""
+    model, meanings = recipe.model.model_dump(mode="json", exclude=set(_FREE)), field_meanings(recipe)
+    was = {name: value for name, value in start.manifest.settings["model"].items() if name not in _FREE}
+    return _differing("model.", model, was) | _differing("data.", meanings, start.summary.get("fields", {}))
+
+
+def _differing(prefix: str, now: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    pairs = {f"{prefix}{name}": (now.get(name), was.get(name)) for name in dict.fromkeys([*now, *was])}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def field_meanings(recipe: Recipe) -> dict[str, str]:
+    """What the values of each field are that the recipe's model reads, by where it is declared: "numeric in buckets".
+
+    What layers and gates have learned of a field stands at its place among the others, which follows from this. Columns and patterns may
+    change: a table may call the same thing otherwise.
+    """
+    if not isinstance(recipe.model, EncoderSettings):
+        return {}
+    read, data = recipe.model.fields, recipe.data
+    users = (*read.users, *(read.poso.keys if read.poso.form != "none" else ()))
+    sides = {"items": (data.items, read.items), "users": (data.users, users), "interactions": (data.interactions, read.events)}
+    return {f"{side}.fields.{name}": _meaning(table.fields[name]) for side, (table, names) in sides.items() for name in names if name in table.fields}
+
+
+def _meaning(declared: EntityField | EventField) -> str:
+    told = [str(value) for value in declared.model_dump(include={"kind", "unit", "of", "dimension"}).values()]
+    return " ".join([*told, *(["in buckets"] if isinstance(declared, BucketedField) and (declared.buckets or declared.edges) else [])])
 
 
 def save_field_rows(model: RetrievalModel, path: Path) -> None:
@@ -116,8 +143,8 @@ def _field_rows(model: RetrievalModel, start: Artifact) -> dict[str, np.ndarray[
 
 
 def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:
-    for name in other_settings(recipe, start)[:1]:
-        _refuse(f"model.{name}", getattr(recipe.model, name, None), start.manifest.settings["model"].get(name), start)
+    for name, (now, was) in other_settings(recipe, start).items():
+        _refuse(name, now, was, start)
 
 
 def _learned(model: RetrievalModel, state: Mapping[str, _Value]) -> dict[str, _Value]:

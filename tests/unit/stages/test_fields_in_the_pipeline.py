@@ -21,6 +21,7 @@ from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.report import report_content
 from retrieval.stages.run import open_run
 from retrieval.stages.train import Beginning, _take_best, _watched
+from retrieval.stages.warm_start import other_settings
 from retrieval.training.distributed import World
 from retrieval.training.tensor_files import TensorFile
 
@@ -252,3 +253,23 @@ def test_a_warm_start_knows_values_by_their_names(tmp_path: Path) -> None:
     assert torch.equal(state[name][4], fresh.state_dict()[name][4])
     assert torch.equal(state["user_fields.fields.vectors.table"], old["user_fields.fields.vectors.table"])
     assert today.model_artifact.summary["start"]["model"] == yesterday.id
+
+
+def test_a_warm_start_refuses_fields_that_mean_something_else_and_takes_renamed_columns(tmp_path: Path) -> None:
+    """Layers and gates know fields by their places, which follow from the kinds."""
+    fields, few = {"items": ["group", "price"], "gate": {"name": "gatenet"}}, {"train.steps": 2, "train.validate_every": 2}
+    yesterday = pipeline_on(tmp_path / "yesterday", fields, **few).model_artifact
+    assert yesterday.summary["fields"] == {"items.fields.group": "categorical", "items.fields.price": "numeric in buckets"}
+    price = {"kind": "numeric", "buckets": 2}
+    declared = {"another": {"group": "multi", "price": price}, "renamed": {"group": {"kind": "categorical", "column": "kind"}, "price": price}}
+    today = {name: pipeline_on(tmp_path / name, fields, **few, **{"data.items.fields": each}) for name, each in declared.items()}
+    for name in today:
+        items = pl.read_parquet(tmp_path / name / "items.parquet")
+        items.with_columns(kind="group", group=pl.concat_list("group")).write_parquet(tmp_path / name / "items.parquet")
+    said = "data.items.fields.group is 'multi', the model to start from has 'categorical'"
+    with pytest.raises(UsageError, match=said):
+        Beginning(today["another"].recipe, today["another"].dataset, yesterday).model()
+    model, _ = Beginning(today["renamed"].recipe, today["renamed"].dataset, yesterday).model()
+    assert torch.equal(model.items.fields.vectors.table, load_file(yesterday.file("model.safetensors"))["items.fields.vectors.table"])
+    assert other_settings(today["another"].recipe, yesterday)
+    assert not other_settings(today["renamed"].recipe, yesterday)
