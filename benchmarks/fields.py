@@ -1,6 +1,7 @@
 """What fields, gates and POSO bring, whom they help, and what they cost.
 
     OMP_NUM_THREADS=1 python benchmarks/fields.py cost
+    OMP_NUM_THREADS=1 python benchmarks/fields.py hashed
     RETRIEVAL_DATA=folder python benchmarks/fields.py run ml-1m --seeds 1 2 3 [--variants "no fields" fields senet ...]
     RETRIEVAL_DATA=folder python benchmarks/fields.py run globo-news --seeds 1 2 3
     python benchmarks/fields.py table ml-1m globo-news
@@ -8,6 +9,8 @@
 
 `cost`: a training step with ten fields (five of items, one of them a list and one a number, three of users, two of events)
 against the same step without, CPU time, one thread, medians of steps taken in turns.
+
+`hashed`: a step with ten fields, one of them hashed into many rows, whose table is read row by row (`auto`) or trained densely.
 
 `run`: trains and measures variants of `pipelines/ml-1m/comirec-sa-fields.toml` and of
 `pipelines/globo-news/interest-transformer-fields.toml`, a variant and a seed at a time. What is done already is skipped: each
@@ -217,10 +220,12 @@ TEN = FieldsSettings(
 )
 
 
-def ten_fields(random: np.random.Generator) -> FieldInputs:
-    def names(count: int, values: int, name: str) -> FieldColumn:
+def ten_fields(random: np.random.Generator, hashed: int = 0) -> FieldInputs:
+    """The makers of items are names, or hashed into so many rows."""
+
+    def names(count: int, values: int, name: str, hashed: int = 0) -> FieldColumn:
         found = pl.Series([f"v{number}" for number in random.integers(values, size=count)])
-        return code_column(name, CategoricalField(), found, np.ones(count, dtype=np.int64))
+        return code_column(name, CategoricalField(hashed=hashed), found, np.ones(count, dtype=np.int64))
 
     every = np.ones(ITEMS, dtype=np.int64)
     lists = [[f"t{number}" for number in random.integers(40, size=random.integers(1, 5))] for _ in range(ITEMS)]
@@ -229,7 +234,7 @@ def ten_fields(random: np.random.Generator) -> FieldInputs:
         code_column("tags", MultiField(), pl.Series(lists), every),
         code_column("year", NumericField(buckets=16), pl.Series(random.normal(size=ITEMS)), every),
         code_column("length", NumericField(), pl.Series(random.normal(size=ITEMS)), every),
-        names(ITEMS, 500, "maker"),
+        names(ITEMS, 500, "maker", hashed),
     ]
     users = [names(USERS, count, name) for count, name in ((2, "gender"), (7, "age"), (21, "occupation"))]
     events = [names(USERS * EVENTS, count, name) for count, name in ((5, "device"), (5, "rating"))]
@@ -239,7 +244,7 @@ def ten_fields(random: np.random.Generator) -> FieldInputs:
 class Step:
     """A training step as the loop does it, on a log of MovieLens-1M's size."""
 
-    def __init__(self, recipe: Recipe, events: TrainingEvents, fields: FieldInputs | None, gate: str = "none") -> None:
+    def __init__(self, recipe: Recipe, events: TrainingEvents, fields: FieldInputs | None, gate: str = "none", table: str = "auto") -> None:
         chosen = FieldsSettings.model_validate({**TEN.model_dump(), "gate": {"name": gate}})
         settings = recipe.model if fields is None else recipe.model.model_copy(update={"fields": chosen})
         model = build_model(settings, ITEMS, 1, fields=fields)
@@ -247,7 +252,7 @@ class Step:
         self.model, compute = model, choose_precision(recipe.train.precision, torch.device("cpu"))
         self.examples: AbstractExamples = EXAMPLES[recipe.train.examples.name](events, model.history, recipe.train.examples, 1)
         self.objective = Objective(model, events, recipe.train.loss, compute, 1, self.examples)
-        self.optimizer = Optimizer(model, recipe.train.optimizer, row_wise=False)
+        self.optimizer = Optimizer(model, recipe.train.optimizer.model_copy(update={"item_table": table}), row_wise=False)
 
     def seconds(self, step: int) -> float:
         started = time.thread_time()
@@ -259,12 +264,28 @@ class Step:
         return time.thread_time() - started
 
 
+def walks(random: np.random.Generator) -> TrainingEvents:
+    items = random.zipf(1.3, size=USERS * EVENTS) % ITEMS
+    sequences = SequenceDataset(np.arange(USERS + 1) * EVENTS, items.astype(np.int32), np.tile(np.arange(EVENTS), USERS))
+    return TrainingEvents.of(sequences, np.full(USERS, EVENTS))
+
+
+def hashed(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    recipe = read_recipe(PIPELINES / "ml-1m/comirec-sa.toml", [f"data.{side}.path=none" for side in ("interactions", "items", "users")])
+    for rows in (100_000, 1_000_000, 4_000_000):
+        medians = {}
+        for table in ("auto", "dense"):
+            random = np.random.default_rng(0)
+            step = Step(recipe, walks(random), ten_fields(random, rows), table=table)
+            medians[table] = statistics.median([step.seconds(number) for number in range(arguments.steps)][2:])
+        print(f"{rows:>9,} rows", "  ".join(f"{label} {1e3 * value:.1f} ms" for label, value in medians.items()), flush=True)
+
+
 def cost(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     random = np.random.default_rng(0)
-    items = random.zipf(1.3, size=USERS * EVENTS) % ITEMS
-    sequences = SequenceDataset(np.arange(USERS + 1) * EVENTS, items.astype(np.int32), np.tile(np.arange(EVENTS), USERS))
-    events, fields = TrainingEvents.of(sequences, np.full(USERS, EVENTS)), ten_fields(random)
+    events, fields = walks(random), ten_fields(random)
     makers: dict[str, Callable[[Recipe], Step]] = {
         "without": lambda recipe: Step(recipe, events, None),
         "ten fields": lambda recipe: Step(recipe, events, fields),
@@ -287,7 +308,7 @@ def cost(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["cost", "run", "table", "published"])
+    parser.add_argument("what", choices=["cost", "hashed", "run", "table", "published"])
     parser.add_argument("sets", nargs="*", default=list(RECIPES), metavar="SET")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -298,7 +319,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.variants = arguments.variants or (["fields", "no fields"] if arguments.what == "published" else list(VARIANTS))
     configure_logging(as_json=False, level=logging.WARNING)
-    {"cost": cost, "run": run, "table": table, "published": published}[arguments.what](arguments)
+    {"cost": cost, "hashed": hashed, "run": run, "table": table, "published": published}[arguments.what](arguments)
 
 
 if __name__ == "__main__":

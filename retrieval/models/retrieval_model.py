@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
+import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -106,11 +107,12 @@ class RetrievalModel(AbstractRetrievalModel):
         return frozenset(f"items.{name}" for name in self.items.per_item)
 
     @property
-    def field_rows(self) -> dict[str, list[str]]:
+    def field_rows(self) -> dict[str, pl.Series]:
         """What the rows of the fields' tables stand for, by the tables' names in the state."""
-        return {f"{name}.table": module.rows for name, module in self._field_tables()}
+        return {f"{name}.table": module.rows for name, module in self.field_tables()}
 
-    def _field_tables(self) -> Iterator[tuple[str, FieldVectors]]:
+    def field_tables(self) -> Iterator[tuple[str, FieldVectors]]:
+        """What reads tables of fields, by name."""
         return ((name, module) for name, module in self.named_modules() if isinstance(module, FieldVectors) and module.coded)
 
     @property

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from retrieval.core.artifacts import MANIFEST, Artifact, Workspace, open_artifact
 from retrieval.core.errors import UsageError
@@ -119,8 +118,13 @@ def field_meanings(recipe: Recipe) -> dict[str, str]:
         return {}
     read, data = recipe.model.fields, recipe.data
     users = (*read.users, *(read.poso.keys if read.poso.form != "none" else ()))
-    sides = {"items": (data.items, read.items), "users": (data.users, users), "interactions": (data.interactions, read.events)}
-    return {f"{side}.fields.{name}": _meaning(table.fields[name]) for side, (table, names) in sides.items() for name in names if name in table.fields}
+    declared: dict[str, Mapping[str, EntityField | EventField]] = {
+        "items": data.items.fields,
+        "users": data.users.fields,
+        "interactions": data.interactions.fields,
+    }
+    names = {"items": read.items, "users": users, "interactions": read.events}
+    return {f"{side}.fields.{name}": _meaning(fields[name]) for side, fields in declared.items() for name in names[side] if name in fields}
 
 
 def _meaning(declared: EntityField | EventField) -> str:
@@ -139,7 +143,7 @@ def _field_rows(model: RetrievalModel, start: Artifact) -> dict[str, np.ndarray[
     if not model.field_rows:
         return {}
     known = pl.read_parquet(start.file(FIELD_ROWS))
-    return {name: rows_of(known.filter(pl.col("table") == name)["row"], pl.Series(rows)) for name, rows in model.field_rows.items()}
+    return {name: rows_of(known.filter(pl.col("table") == name)["row"], rows) for name, rows in model.field_rows.items()}
 
 
 def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:

@@ -26,7 +26,7 @@ from torch.distributed.distributed_c10d import Store
 
 from retrieval.core.errors import IntegrityError, ResourceError, UsageError
 from retrieval.core.ranks import Place
-from retrieval.models.item_tower import RowGradients
+from retrieval.models.lookups import RowGradients
 
 _TOGETHER = 1 << 16
 """Gradients of fewer numbers travel in one message."""

@@ -1,12 +1,12 @@
-"""AdamW over the encoder, and over the item table either the same or row by row."""
+"""AdamW over the encoder, and over the tables of items and fields either the same or row by row."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from retrieval.models.item_tower import Lookups, RowGradients
+from retrieval.models.lookups import Lookups, RowGradients
 from retrieval.models.rescoring.model import RescoringModel
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.training.distributed import ALONE, World
@@ -14,6 +14,7 @@ from retrieval.training.settings import OptimizerSettings, TrainSettings
 from retrieval.training.sharded_rows import Stored, stored
 
 ROW_WISE_FROM = 50_000
+_ITEMS = "items"
 _BETA = 0.999
 _EPSILON = 1e-8
 
@@ -28,17 +29,16 @@ def has_row_wise_table(settings: TrainSettings, n_items: int) -> bool:
 class Optimizer:
     """One step for the whole model.
 
-    With a row-wise item table the cost of a step and its memory follow the rows that were read, not the catalog:
-    there is no gradient, no norm and no sweep of the table's shape.
+    With a row-wise table the cost of a step and its memory follow the rows that were read, not the catalog: there is no
+    gradient, no norm and no sweep of the table's shape. Tables of fields with `ROW_WISE_FROM` rows are read so unless
+    `item_table` is dense.
     """
 
     def __init__(
         self, model: RetrievalModel | RescoringModel, settings: OptimizerSettings, *, row_wise: bool, world: World = ALONE
     ) -> None:
         self._world, self._items = world, model.items
-        self._table = (
-            RowWiseAdam(model.items.embedding.weight, model.items.read_row_wise(), settings, model.items.held) if row_wise else None
-        )
+        self._tables = dict(_row_wise_tables(model, settings, items=row_wise))
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # A single number is a scale, and decay would pull it to a value that means something.
         numbers, arrays = ([each for each in trained if (each.ndim == 0) is number] for number in (True, False))
@@ -49,15 +49,14 @@ class Optimizer:
     def clear(self) -> None:
         """Forget the gradients."""
         self._adam.zero_grad(set_to_none=True)
-        if self._table is not None:
-            self._table.lookups.clear()
+        for table in self._tables.values():
+            table.lookups.clear()
 
     def collect(self, most: float) -> Tensor:
         """Take the gradients of the step, of all processes, scale them down to the norm `most`, and return the norm they had."""
         self._world.add_gradients(self._parameters)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        if self._table is not None:
-            gradients.append(self._table.collect(self._world))
+        gradients += [table.collect(self._world) for table in self._tables.values()]
         norm = torch.nn.utils.get_total_norm(gradients)
         scale = (most / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
@@ -69,14 +68,14 @@ class Optimizer:
         for group in self._adam.param_groups:
             group["lr"] = rate
         self._adam.step()
-        if self._table is not None:
-            self._table.step(rate)
+        for table in self._tables.values():
+            table.step(rate)
 
     def state(self) -> dict[str, Stored]:
         """Everything that a restart needs, under stable names; the tensors themselves, not copies."""
         states = self._adam.state_dict()["state"]
         found = {f"{number}.{name}": torch.as_tensor(value) for number, values in states.items() for name, value in values.items()}
-        return found | self._table_state()
+        return found | self._table_states()
 
     def fits(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Are those the shapes of the state of an optimizer like this one?"""
@@ -85,7 +84,7 @@ class Optimizer:
             for number, value in enumerate(self._parameters)
             for name in ("step", "exp_avg", "exp_avg_sq")
         }
-        expected |= {name: value.shape for name, value in self._table_state().items()}
+        expected |= {name: value.shape for name, value in self._table_states().items()}
         return expected == shapes
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -96,8 +95,22 @@ class Optimizer:
             state.setdefault(int(number), {})[name] = tensors[key].clone()
         self._adam.load_state_dict({"state": state, "param_groups": self._adam.state_dict()["param_groups"]})
 
-    def _table_state(self) -> dict[str, Stored]:
-        return {} if self._table is None else stored(self._table.state(), self._table.per_item, self._items, self._world)
+    def _table_states(self) -> dict[str, Stored]:
+        states = {f"{name}.{key}": value for name, table in self._tables.items() for key, value in table.state().items()}
+        return stored(states, frozenset(f"{_ITEMS}.{key}" for key in RowWiseAdam.per_row), self._items, self._world)
+
+
+def _row_wise_tables(
+    model: RetrievalModel | RescoringModel, settings: OptimizerSettings, *, items: bool
+) -> Iterator[tuple[str, "RowWiseAdam"]]:
+    """By the names that their states have."""
+    if items:
+        yield _ITEMS, RowWiseAdam(model.items.embedding.weight, model.items.read_row_wise(), settings, model.items.held)
+    if settings.item_table == "dense" or not isinstance(model, RetrievalModel):
+        return
+    for name, vectors in model.field_tables():
+        if len(vectors.table) >= ROW_WISE_FROM:
+            yield name, RowWiseAdam(vectors.table, vectors.read_row_wise(), settings)
 
 
 class RowWiseAdam:
@@ -113,8 +126,8 @@ class RowWiseAdam:
     `table` may be the rows `held` of a larger one; other rows are moved elsewhere.
     """
 
-    per_item: ClassVar = frozenset({"items.moment", "items.last"})
-    """The names in the state that have one row an item."""
+    per_row: ClassVar = frozenset({"moment", "last"})
+    """The names in the state that have one row for each of the table."""
 
     def __init__(self, table: Tensor, lookups: Lookups, settings: OptimizerSettings, held: slice | None = None) -> None:
         self.table, self.lookups, self._decay = table, lookups, settings.weight_decay
@@ -126,7 +139,7 @@ class RowWiseAdam:
 
     def collect(self, world: World = ALONE) -> Tensor:
         """The gradients of the rows that were read [R,D]; what is done to this tensor is done to the step."""
-        self._gradients = world.add_rows(self.lookups.gradients())
+        self._gradients = world.add_rows(self.lookups.gradients(self.table))
         return self._gradients.values
 
     @torch.no_grad()
@@ -151,4 +164,4 @@ class RowWiseAdam:
 
     def state(self) -> dict[str, Tensor]:
         """The tensors that a restart needs."""
-        return {"items.moment": self._moment, "items.last": self._last, "items.steps": self._steps}
+        return {"moment": self._moment, "last": self._last, "steps": self._steps}

@@ -21,7 +21,8 @@ class OptimizerSettings(Settings):
     item_table: Literal["auto", "dense", "row-wise"] = "auto"
     """`row-wise` touches only the rows of the item table that a step reads, so its cost does not grow with the catalog:
     Adam without momentum, one second moment a row, weight decay in the steps that read a row. `auto` takes it for
-    catalogs of at least 50,000 items, unless the loss reads them all."""
+    catalogs of at least 50,000 items, unless the loss reads them all. Tables of fields with so many rows are treated so, too, unless
+    it is `dense`."""
 
 
 class ExampleSettings(Settings):

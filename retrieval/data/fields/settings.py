@@ -7,8 +7,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from retrieval.core.settings import Settings
 
-MOST_HASHED = 1_000_000
-"""A field's table is trained densely: the optimizer moves every row, and both its moments, in every step."""
+MOST_HASHED = 20_000_000
+"""Of 64 numbers each they are 5 GB, in memory and in every checkpoint."""
 
 
 class FieldSource(Settings):
@@ -46,13 +46,14 @@ class NamesField(Settings):
     min_count: int = Field(1, ge=1)
     """Training events that a name needs to have a row of its own."""
     hashed: int = Field(0, ge=0)
-    """Rows that names are hashed into, without a vocabulary, a million at most; 0: a row for each name. For very many of them."""
+    """Rows that names are hashed into, without a vocabulary, twenty million at most; 0: a row for each name. For very many of them: a
+    step moves the rows that it reads, and no others."""
 
     @field_validator("hashed")
     @classmethod
     def _table_is_small(cls, hashed: int) -> int:
         if hashed > MOST_HASHED:
-            raise ValueError(f"{hashed} rows are more than {MOST_HASHED}: every step moves the whole table, so hash into fewer")
+            raise ValueError(f"{hashed:,} rows are more than {MOST_HASHED:,}, which no machine trains well: hash into fewer")
         return hashed
 
 

@@ -2,9 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retrieval.data.fields.coding import Coding, FieldColumn
+from retrieval.models.lookups import Lookups, look_up
 
 
 class FieldVectors(nn.Module):
@@ -35,7 +38,7 @@ class FieldVectors(nn.Module):
         numbers = [each for each in columns if each.values is not None]
         ordered = [*single, *lists, *numbers]
         self.names = [each.coding.name for each in ordered]
-        self.rows = [row for each in [*single, *lists] for row in row_names(each.coding)]
+        self._codings = [each.coding for each in [*single, *lists]]
         starts = np.cumsum([0, *(each.coding.rows for each in ordered)])
         self.coded = bool(single or lists)
         # Numbers alone have no table: a parameter that nothing reads would have no optimizer state to go on from.
@@ -44,6 +47,7 @@ class FieldVectors(nn.Module):
         self.widths = [each.coding.width for each in numbers]
         self.products = nn.ModuleList(nn.Linear(width, dimension) for width in self.widths)
         self.n_lists = len(lists)
+        self.lookups: Lookups | None = None
         self._keep("codes", _side_by_side(single, starts))
         bag_starts, bag_codes = _bags(lists, starts[len(single) :])
         self._keep("bag_starts", bag_starts)
@@ -53,8 +57,13 @@ class FieldVectors(nn.Module):
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def rows(self) -> pl.Series:
+        """What the rows of the table stand for."""
+        return pl.concat([row_names(coding) for coding in self._codings])
+
     def forward(self, rows: Int[Tensor, " R"]) -> Float[Tensor, "R F D"]:
-        parts = [functional.embedding(self.codes[rows], self.table)] if self.codes.numel() else []
+        parts = [look_up(self.table, self.codes[rows], self.lookups)] if self.codes.numel() else []
         parts += [self._bagged(rows)] if self.n_lists else []
         parts += [self._multiplied(rows)] if self.widths else []
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -66,8 +75,18 @@ class FieldVectors(nn.Module):
         first = past - lengths
         places = torch.arange(int(past[-1]) if len(past) else 0, device=rows.device)
         shift = torch.repeat_interleave(starts[:, :-1].flatten() - first, lengths, output_size=len(places))
-        means = functional.embedding_bag(self.bag_codes[places + shift], self.table, first, mode="mean")
-        return means.view(len(rows), self.n_lists, -1)
+        codes, table = self.bag_codes[places + shift], cast("Tensor", self.table)
+        if self.lookups is not None:
+            # A bag reads what was looked up before, each row once.
+            distinct, codes = torch.unique(codes, return_inverse=True)
+            table = look_up(self.table, distinct, self.lookups)
+        return functional.embedding_bag(codes, table, first, mode="mean").view(len(rows), self.n_lists, -1)
+
+    def read_row_wise(self) -> Lookups:
+        """From now on gradients go to the rows of the table that are read, and the table itself has none; returns where they arrive."""
+        self.table.requires_grad_(False)
+        self.lookups = Lookups()
+        return self.lookups
 
     def _multiplied(self, rows: Int[Tensor, " R"]) -> Float[Tensor, "R P D"]:
         found = torch.split(self.values[rows], self.widths, dim=1)
@@ -77,19 +96,21 @@ class FieldVectors(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
 
 
-def row_names(coding: Coding) -> Iterator[str]:
+def row_names(coding: Coding) -> pl.Series:
     """What every row of a field's table stands for, as another dataset's coding of the same field says it, too.
 
     A quantile's bucket is its place among so many, wherever its edges have moved.
     """
-    yield f"{coding.name}#0"
     if coding.names:
-        yield from (f"{coding.name}={name}" for name in coding.names)
+        known = pl.Series([f"{coding.name}={name}" for name in coding.names])
     elif coding.edges and not coding.fitted:
         bounds = [-math.inf, *coding.edges, math.inf]
-        yield from (f"{coding.name} in [{low}, {high})" for low, high in itertools.pairwise(bounds))
+        known = pl.Series([f"{coding.name} in [{low}, {high})" for low, high in itertools.pairwise(bounds)])
     else:
-        yield from (f"{coding.name}#{row}/{coding.rows - 1}" for row in range(1, coding.rows))
+        # Not in Python: hashed rows may be many.
+        number = pl.int_range(1, coding.rows, eager=True).cast(pl.String)
+        known = pl.select(pl.lit(f"{coding.name}#") + number + f"/{coding.rows - 1}").to_series()
+    return pl.concat([pl.Series([f"{coding.name}#0"]), known.cast(pl.String)])
 
 
 _NOTHING = np.empty((0, 0), dtype=np.float32)

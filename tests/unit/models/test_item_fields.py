@@ -182,12 +182,83 @@ def test_a_table_read_row_by_row_has_the_same_gradients() -> None:
         objective, examples = objective_of(model, row_wise=row_wise, negatives=16)
         objective(examples.batch(0), 0, least_history=1).backward()
     assert sparse.items.lookups is not None
-    found = sparse.items.lookups.gradients()
+    found = sparse.items.lookups.gradients(sparse.items.embedding.weight)
     assert dense.items.embedding.weight.grad is not None
     torch.testing.assert_close(found.values, dense.items.embedding.weight.grad[found.rows])
     assert dense.items.fields is not None
     assert sparse.items.fields is not None
     torch.testing.assert_close(sparse.items.fields.vectors.table.grad, dense.items.fields.vectors.table.grad)
+
+
+def test_a_table_of_fields_read_row_by_row_has_the_dense_gradient_in_the_rows_that_are_read() -> None:
+    """Of single codes and of lists, read twice in a step."""
+    dense, sparse = (model_with().items.fields.vectors for _ in range(2))
+    lookups, direction = sparse.read_row_wise(), torch.randn(5, len(dense), WIDTH, generator=torch.Generator().manual_seed(3))
+    for each in (dense, sparse):
+        for rows in (torch.tensor([5, 0, 23, 5, 7]), torch.tensor([5, 5, 1, 2, 3])):
+            (each(rows) * direction).sum().backward()
+    found, expected = lookups.gradients(sparse.table), dense.table.grad
+    assert found.rows.tolist() == expected.ne(0).any(dim=1).nonzero().flatten().tolist()
+    assert 0 < len(found.rows) < len(expected)
+    torch.testing.assert_close(found.values, expected[found.rows])
+    assert sparse.table.grad is None
+    for own, other in zip(sparse.products.parameters(), dense.products.parameters(), strict=True):
+        assert torch.equal(own.grad, other.grad)
+    lookups.clear()
+    nothing = lookups.gradients(sparse.table)
+    assert (nothing.rows.shape, nothing.values.shape) == ((0,), (0, WIDTH))
+
+
+def test_a_large_table_of_fields_moves_as_a_sweep_would_move_it_and_goes_on_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row-wise Adam of the dense gradient over the whole table; rows that no step reads stay as they are, bit for bit."""
+    monkeypatch.setattr("retrieval.training.optimizer.ROW_WISE_FROM", 3)
+    chosen = [columns()[number] for number in (1, 2)]
+    ours, swept, settings = model_with(chosen), model_with(chosen), OptimizerSettings(weight_decay=0.1)
+    optimizers = (
+        Optimizer(ours, settings, row_wise=False),
+        Optimizer(swept, settings.model_copy(update={"item_table": "dense"}), row_wise=False),
+    )
+    assert "items.fields.vectors.moment" in optimizers[0].state()
+    assert "items.fields.vectors.moment" not in optimizers[1].state()
+    objective = {id(model): objective_of(model, negatives=8) for model in (ours, swept)}
+    table, start = swept.items.fields.vectors.table, ours.items.fields.vectors.table.detach().clone()
+    moment = torch.zeros(len(table))
+    ever = torch.zeros(len(table), dtype=torch.bool)
+    for step in range(1, 6):
+        for model, optimizer in zip((ours, swept), optimizers, strict=True):
+            optimizer.clear()
+            loss, examples = objective[id(model)]
+            loss(examples.batch(step), step, least_history=1).backward()
+        norms = [optimizer.collect(0.5) for optimizer in optimizers]
+        torch.testing.assert_close(*norms)
+        gradient, before = table.grad.clone(), table.detach().clone()
+        touched = gradient.ne(0).any(dim=1)
+        ever |= touched
+        for optimizer in optimizers:
+            optimizer.step(0.02)
+        moment = 0.999 * moment + 0.001 * gradient.square().mean(dim=1)
+        moved = before * (1 - 0.02 * 0.1) - 0.02 * gradient / ((moment / (1 - 0.999**step)).sqrt() + 1e-8)[:, None]
+        table.data = torch.where(touched[:, None], moved, before)
+        torch.testing.assert_close(ours.items.fields.vectors.table, table)
+        # Else the two would drift apart by what dense AdamW makes of everything else's rounding.
+        swept.load_state_dict(ours.state_dict())
+    assert 0 < int(ever.sum()) < len(table)
+    assert torch.equal(ours.items.fields.vectors.table[~ever], start[~ever])
+
+    restarted = model_with(chosen)
+    restarted.load_state_dict(ours.state_dict())
+    again, state = Optimizer(restarted, settings, row_wise=False), {name: value.clone() for name, value in optimizers[0].state().items()}
+    assert again.fits({name: tuple(value.shape) for name, value in state.items()})
+    for name, value in again.state().items():
+        value.copy_(state.pop(name))
+    again.restore(state)
+    for model, optimizer in ((ours, optimizers[0]), (restarted, again)):
+        optimizer.clear()
+        loss, examples = objective_of(model, negatives=8)
+        loss(examples.batch(6), 6, least_history=1).backward()
+        optimizer.collect(0.5)
+        optimizer.step(0.02)
+    assert all(torch.equal(value, ours.state_dict()[name]) for name, value in restarted.state_dict().items())
 
 
 @pytest.mark.parametrize("chosen", [[0], [1, 2]])

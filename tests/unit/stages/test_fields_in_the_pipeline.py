@@ -247,7 +247,16 @@ def test_a_warm_start_knows_values_by_their_names(tmp_path: Path) -> None:
     model, _ = Beginning(today.recipe, today.dataset, yesterday).model()
     name, old = "items.fields.vectors.table", load_file(yesterday.file("model.safetensors"))
     fresh, _ = Beginning(today.recipe, today.dataset).model()
-    assert model.field_rows[name] == ["group#0", "group=g0", "group=g2", "group=g3", "group=new", "price#0", "price#1/2", "price#2/2"]
+    assert model.field_rows[name].to_list() == [
+        "group#0",
+        "group=g0",
+        "group=g2",
+        "group=g3",
+        "group=new",
+        "price#0",
+        "price#1/2",
+        "price#2/2",
+    ]
     state = model.state_dict()
     assert torch.equal(state[name][[0, 1, 2, 3, 5, 6, 7]], old[name][[0, 1, 3, 4, 5, 6, 7]])
     assert torch.equal(state[name][4], fresh.state_dict()[name][4])
@@ -261,7 +270,10 @@ def test_a_warm_start_refuses_fields_that_mean_something_else_and_takes_renamed_
     yesterday = pipeline_on(tmp_path / "yesterday", fields, **few).model_artifact
     assert yesterday.summary["fields"] == {"items.fields.group": "categorical", "items.fields.price": "numeric in buckets"}
     price = {"kind": "numeric", "buckets": 2}
-    declared = {"another": {"group": "multi", "price": price}, "renamed": {"group": {"kind": "categorical", "column": "kind"}, "price": price}}
+    declared = {
+        "another": {"group": "multi", "price": price},
+        "renamed": {"group": {"kind": "categorical", "column": "kind"}, "price": price},
+    }
     today = {name: pipeline_on(tmp_path / name, fields, **few, **{"data.items.fields": each}) for name, each in declared.items()}
     for name in today:
         items = pl.read_parquet(tmp_path / name / "items.parquet")

@@ -40,6 +40,7 @@ from retrieval.training.examples import TrainingEvents
 from retrieval.training.held_out import HeldOut, ValidationSettings
 from retrieval.training.loop import TrainingRun, train
 from retrieval.training.objective import Objective
+from retrieval.training.optimizer import ROW_WISE_FROM
 from retrieval.training.settings import ExampleSettings, OptimizerSettings, TrainSettings
 from retrieval.training.sharding import held_rows
 from retrieval.training.table import EXAMPLES
@@ -58,12 +59,14 @@ CASES: dict[str, dict[str, Any]] = {
     "rows": {"loss": SAMPLED, "optimizer": OptimizerSettings(item_table="row-wise", learning_rate=0.01, clip_norm=0.1)},
     "slots": {"loss": SAMPLED, "examples": ExampleSettings(name="session-parallel", batch_size=5, unroll=4)},
     "fields": {"loss": SAMPLED, "model": ComiRecSASettings(dimension=8, history=6, interests=2, fields=GROUPED)},
+    "hashed": {"loss": SAMPLED, "model": ComiRecSASettings(dimension=8, history=6, interests=2, fields=GROUPED), "hashed": ROW_WISE_FROM},
 }
 """Unequal shares, weights that differ, clipped gradients: every one of 7 windows and of 5 slots for two processes."""
 ROW_WISE = OptimizerSettings(item_table="row-wise", learning_rate=0.01, weight_decay=0.1, clip_norm=0.1)
 SHARDED: dict[str, dict[str, Any]] = {
     "windows": {"loss": SAMPLED, "accumulate": 2},
     "fields": CASES["fields"],
+    "hashed": CASES["hashed"],
     "cuts": {"loss": LossSettings(name="bpr-max", source="queue", queue_batches=2), "examples": CUTS, "watched": 2, "filter_seen": True},
     "slots": {**CASES["slots"], "loss": LossSettings(source="mixed", negatives=12), "accumulate": 2},
     "scored": {
@@ -91,10 +94,10 @@ def events() -> TrainingEvents:
     return TrainingEvents.of(SequenceDataset(offsets, items, np.arange(offsets[-1]), weights), lengths)
 
 
-def known_fields(known: TrainingEvents, n_items: int) -> FieldInputs:
-    """A name for every item, three names in turn, and which of their ids are trained."""
+def known_fields(known: TrainingEvents, n_items: int, hashed: int) -> FieldInputs:
+    """A name for every item, three names in turn, a row each or hashed into rows, and which of their ids are trained."""
     names = pl.Series([f"g{number % 3}" for number in range(n_items)])
-    group = code_column("group", CategoricalField(), names, np.ones(n_items, dtype=np.int64))
+    group = code_column("group", CategoricalField(hashed=hashed), names, np.ones(n_items, dtype=np.int64))
     return FieldInputs(items=[group], trained=known.learned(n_items, 6, 1).numpy())
 
 
@@ -111,6 +114,7 @@ def make_run(case: str, folder: Path, world: World = ALONE, **changes: Any) -> T
     values: dict[str, Any] = {"steps": 5, "validate_every": 3, "checkpoint_every": 2, "precision": "float32", "patience": 0}
     values |= {"examples": ExampleSettings(batch_size=7), **CASES.get(case, {}), **changes}
     dropout, n_items, watched = values.pop("dropout", 0.0), values.pop("n_items", ITEMS), values.pop("watched", USERS)
+    hashed = values.pop("hashed", 0)
     measured = ValidationSettings(n=5, filter_seen=values.pop("filter_seen", False), batch_users=4, scores=n_items)
     session = Gru4RecSettings(dimension=8, history=6)
     window = ComiRecSASettings(dimension=8, history=6, interests=2)
@@ -118,7 +122,7 @@ def make_run(case: str, folder: Path, world: World = ALONE, **changes: Any) -> T
     settings = TrainSettings(**values)
     known = events()
     held = held_rows(settings, n_items, world)
-    fields = known_fields(known, n_items) if model_settings.fields.items else None
+    fields = known_fields(known, n_items, hashed) if model_settings.fields.items else None
     model: Any = build_model(model_settings.model_copy(update={"dropout": dropout}), n_items, 1, held, fields)
     model.fit_prior(known.counts(n_items), known.counts(n_items) // 2)
     batches = EXAMPLES[settings.examples.name](known, model.history, settings.examples, 1)

@@ -7,7 +7,8 @@ import torch
 
 from retrieval.core.errors import UsageError
 from retrieval.core.settings import parse_settings
-from retrieval.models.item_tower import ItemTower, Lookups
+from retrieval.models.item_tower import ItemTower
+from retrieval.models.lookups import Lookups
 from retrieval.models.retrieval_model import RetrievalModel
 from retrieval.models.settings import YouTubeDNNSettings
 from retrieval.models.table import build_model
@@ -38,14 +39,14 @@ def test_lookups_give_the_rows_of_the_dense_gradient() -> None:
     loss_of(dense, 1).backward()
     lookups = row_wise.items.read_row_wise()
     loss_of(row_wise, 1).backward()
-    rows, values = lookups.gradients()
+    rows, values = lookups.gradients(row_wise.items.embedding.weight)
     expected = dense.items.embedding.weight.grad
     assert rows.tolist() == expected.abs().sum(dim=1).nonzero().flatten().tolist()
     torch.testing.assert_close(values, expected[rows])
     assert row_wise.items.embedding.weight.grad is None
     lookups.clear()
     row_wise.items(torch.tensor([4, 4, 2])).sum().backward()
-    assert lookups.gradients().rows.tolist() == [2, 4]
+    assert lookups.gradients(row_wise.items.embedding.weight).rows.tolist() == [2, 4]
 
 
 def test_nothing_is_remembered_without_gradients() -> None:
@@ -55,7 +56,7 @@ def test_nothing_is_remembered_without_gradients() -> None:
         tower(torch.arange(5))
     used = tower(torch.tensor([7]))
     used.sum().backward()
-    assert lookups.gradients().rows.tolist() == [7]
+    assert lookups.gradients(tower.embedding.weight).rows.tolist() == [7]
     torch.testing.assert_close(used[0], tower.all_items()[7])
 
 
@@ -150,13 +151,13 @@ def test_shares_of_a_table_move_as_the_whole_does_bit_for_bit() -> None:
     def moved(held: slice) -> torch.Tensor:
         adam = RowWiseAdam(table[held].clone(), Lookups(), OptimizerSettings(weight_decay=0.1), held)
         state = adam.state()
-        state["items.last"].copy_(last[held])
-        state["items.moment"].copy_(table[held, 0].square())
-        state["items.steps"].fill_(2000)
+        state["last"].copy_(last[held])
+        state["moment"].copy_(table[held, 0].square())
+        state["steps"].fill_(2000)
         (adam.lookups.read(table, rows) * direction).sum().backward()
         adam.collect()
         adam.step(0.1)
-        return torch.cat([adam.table, state["items.moment"][:, None], state["items.last"][:, None]], dim=1)
+        return torch.cat([adam.table, state["moment"][:, None], state["last"][:, None]], dim=1)
 
     whole, bounds = moved(slice(0, 3000)), [*range(0, 3000, 10), 3000, 3000]
     assert torch.equal(whole, torch.cat([moved(slice(first, past)) for first, past in itertools.pairwise(bounds)]))
