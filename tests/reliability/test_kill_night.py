@@ -6,8 +6,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,68 +110,3 @@ def test_the_record_of_a_killed_night_says_so(command, nightly: Path, yesterday:
     assert (said["last"]["status"], said["running"], said["published"]["date"]) == ("interrupted", None, "2024-01-20")
     retried = command("retry", workspace, "--json", of=nightly)
     assert json.loads(retried.stdout)["status"] == "published", retried.stderr
-
-
-def test_a_full_disk_at_each_stage_publishes_nothing_and_costs_nothing(
-    command, contents, nightly: Path, yesterday: Path, whole, tmp_path: Path
-) -> None:
-    """No file may grow beyond a limit that rises from below the smallest stage's files: each stage in turn meets it."""
-    workspace = Path(shutil.copytree(yesterday, tmp_path / "w"))
-    met = []
-    for limit in (1_500, 8_000, 20_000, 200_000):
-        ended = command("nightly", workspace, *NEXT, of=nightly, file_bytes=limit)
-        if ended.returncode == 0:
-            break
-        assert ended.returncode == 6, ended.stderr
-        assert "bug" not in ended.stderr
-        assert Publication(workspace, "small").current().date == "2024-01-20"
-        met.append(sorted(path.name for path in workspace.iterdir() if path.is_dir()))
-    done = command("nightly", workspace, *NEXT, of=nightly)
-    assert done.returncode == 0, done.stderr
-    assert len(met) >= 2
-    assert without_locks(contents(workspace)) == without_locks(whole[0])
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """small_disk(bytes) is a file system of so many bytes in memory, grown or made; skipped where mounting is not allowed."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = False
-
-    def sized(size: int) -> Path:
-        nonlocal mounted
-        options = f"size={size}" if not mounted else f"remount,size={size}"
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
-        mounted = True
-        return place
-
-    yield sized
-    if mounted:
-        subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_small_file_system_is_full_at_one_stage_after_the_other(
-    command, contents, nightly: Path, yesterday: Path, whole, small_disk: Callable[[int], Path]
-) -> None:
-    place = small_disk(64 << 20)
-    workspace = Path(shutil.copytree(yesterday, place / "w"))
-    used = shutil.disk_usage(place).used
-    stopped_at = []
-    for room in (60_000, 300_000, 500_000):
-        small_disk(used + room)
-        ended = command("nightly", workspace, *NEXT, of=nightly)
-        if ended.returncode == 0:
-            break
-        assert ended.returncode == 6, ended.stderr
-        assert "bug" not in ended.stderr
-        assert Publication(workspace, "small").current().date == "2024-01-20"
-        stopped_at.append(len(list(workspace.glob("*/*/manifest.json"))))
-    assert stopped_at
-    small_disk(64 << 20)
-    done = command("nightly", workspace, *NEXT, of=nightly)
-    assert done.returncode == 0, done.stderr
-    assert without_locks(contents(workspace)) == without_locks(whole[0])
-    print(f"stopped with {stopped_at} artifacts")
