@@ -67,6 +67,7 @@ def summary_of(finished: FinishedRun) -> dict[str, Any]:
         "artifacts": {record.artifact.kind: _artifact(record.artifact) for record in own},
         "metrics": finished.measurements.summary["metrics"],
         "overall": finished.measurements.summary["overall"],
+        **({"rescoring": said} if (said := finished.measurements.summary.get("rescoring")) else {}),
         "baselines": {
             name: {"artifact": _artifact(found), "metrics": found.summary["metrics"]} for name, found in finished.baselines.items()
         },
@@ -85,6 +86,7 @@ def headline(finished: FinishedRun) -> str:
     width = max(len(name) for name in systems) + 2
     lines = ["".ljust(width) + "".join(name.ljust(28) for name in columns)]
     lines += [name.ljust(width) + "".join(_cell(found, column) for column in columns) for name, found in systems.items()]
+    lines += ["", said] if (said := finished.measurements.summary.get("rescoring")) else []
     return "\n".join(line.rstrip() for line in [*lines, "", f"report: {(finished.report.path / 'index.html').resolve()}"])
 
 

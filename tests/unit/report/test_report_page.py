@@ -148,6 +148,7 @@ def test_an_empty_report_says_what_is_missing_and_carries_no_script() -> None:
         "Nothing was trained.",
         "No user was sampled.",
         "No map was drawn.",
+        "Nothing is re-scored: candidates keep the order of recall.",
     )
     for sentence in (*said, "The index was not measured.", "The data set was not described."):
         assert sentence in text
