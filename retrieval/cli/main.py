@@ -1,5 +1,6 @@
 """The `retrieval` command: verbs, and the one place where an error becomes a line and an exit code."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ import typer
 
 from retrieval import __version__
 from retrieval.cli import compare_verb, data_verbs, leak_verb, look_verbs, night_verbs, pipeline_verbs, tune_verb
+from retrieval.cli.options import discard_output
 from retrieval.core.errors import ResourceError, RetrievalError, exit_code_of
 from retrieval.core.logging import configure_logging
 from retrieval.core.ranks import own_place
@@ -52,14 +54,15 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show debug events, and a traceback with an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="Events as JSON lines; the default where standard error is no terminal.")
-    ] = False,
+        bool | None,
+        typer.Option("--log-json/--log-text", help="Events as JSON lines; the default where standard error is no terminal."),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Options of every verb; they stand before the verb."""
     del version
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
-    configure_logging(as_json=log_json or bool(os.environ.get("RETRIEVAL_LOG_JSON")), level=level)
+    configure_logging(as_json=not sys.stderr.isatty() if log_json is None else log_json, level=level)
 
 
 def main() -> None:
@@ -129,12 +132,14 @@ def _report(error: BaseException, *, debug: bool) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, BrokenPipeError):
         # The reader of a pipe went away; that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
-    if debug:
-        print(redacted("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     known = error if isinstance(error, RetrievalError) else as_resource_error(error, "retrieval") or error
-    print(redacted(f"error: {_line(known)}"), file=sys.stderr)
+    # Where nothing can be said any more, the code still says it.
+    with contextlib.suppress(OSError):
+        if debug:
+            print(redacted("".join(traceback.format_exception(error))), file=sys.stderr, end="")
+        print(redacted(f"error: {_line(known)}"), file=sys.stderr)
     return exit_code_of(known)
 
 

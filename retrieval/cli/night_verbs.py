@@ -1,11 +1,22 @@
 """What runs unattended, and the verbs that look after it."""
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.cli.options import WORKSPACE, EngineOption, JsonOption, RecipePath, SetOption, WorkspaceOption, show, with_engine
+from retrieval.cli.options import (
+    WORKSPACE,
+    EngineOption,
+    JsonOption,
+    RecipePath,
+    SetOption,
+    WorkspaceOption,
+    discard_output,
+    show,
+    with_engine,
+)
 
 if TYPE_CHECKING:
     from retrieval.stages.nightly.records import NightRecord
@@ -207,6 +218,13 @@ def register(app: typer.Typer) -> None:
 
 
 def _show(record: "NightRecord", *, as_json: bool) -> None:
+    """Whatever becomes of the screen: what became of the night is in its record, and the exit code is the night's."""
+    from retrieval.core.logging import get_logger
     from retrieval.stages.nightly.summary import screen
 
-    show(record.model_dump(mode="json"), screen(record), as_json=as_json)
+    try:
+        show(record.model_dump(mode="json"), screen(record), as_json=as_json)
+        sys.stdout.flush()
+    except OSError as error:
+        discard_output()
+        get_logger("nightly").warning("nobody saw the summary", run=record.run, error=str(error))

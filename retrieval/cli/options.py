@@ -1,6 +1,8 @@
 """Options that many verbs share, and how a verb opens a run."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,6 +41,11 @@ def open_pipeline(recipe: Path, workspace: Path, overrides: list[str] | None) ->
     from retrieval.stages.run import open_run
 
     return open_run(read_recipe(recipe, overrides or ()), workspace)
+
+
+def discard_output() -> None:
+    """Nothing more goes to standard output, nor what waits in its buffer."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:

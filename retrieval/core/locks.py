@@ -55,9 +55,9 @@ def lock_of(folder: Path) -> Path:
 
 
 def owner_of(path: Path) -> Owner | None:
-    """Who holds the lock file `path` now; None where nobody does."""
-    with contextlib.suppress(FileNotFoundError), path.open("r+", encoding="utf-8") as stream:
-        if not _taken(stream):
+    """Who holds the lock file `path` now; None where nobody does. Asks as one who may only read."""
+    with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8") as stream:
+        if not _taken(stream, fcntl.LOCK_SH):
             return _owner(stream)
     return None
 
@@ -92,9 +92,9 @@ def _taken_soon(stream: IO[str]) -> bool:
     return _taken(stream)
 
 
-def _taken(stream: IO[str]) -> bool:
+def _taken(stream: IO[str], how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

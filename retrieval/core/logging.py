@@ -1,8 +1,10 @@
 """Structured events on standard error; standard output belongs to results."""
 
+import contextlib
+import io
 import sys
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -26,8 +28,24 @@ def configure_logging(*, as_json: bool, level: int) -> None:
 
 
 def _to_stderr(*_: Any) -> Any:
-    # Looked up at each call, so that a test's capture and a later redirection are honoured.
-    return structlog.PrintLogger(sys.stderr)
+    return structlog.PrintLogger(_STANDARD_ERROR)
+
+
+class _StandardError(io.TextIOBase):
+    """Events are told as far as they can be: a disk of logs that is full is no reason to end the work."""
+
+    def write(self, text: str) -> int:
+        # Looked up at each call, so that a test's capture and a later redirection are honoured.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
+_STANDARD_ERROR = cast("TextIO", _StandardError())
 
 
 def bound(**names: object) -> AbstractContextManager[None]:

@@ -112,6 +112,10 @@ class _Loop:
                     self._stop()
                 if self.state.step % settings.checkpoint_every == 0 or self.state.step == self.run.stop_at_step:
                     self._save()
+            # Once more: one that came while the last checkpoint was written would be forgotten.
+            self._told(0.0)
+            if self._stopped_by():
+                self._stop()
         best = self.run.checkpoints.best() if self.world.leads and not self.run.model.items.sharded else None
         if best is not None:  # a part that ends before the first validation has none yet
             best.fill(self.run.model.state_dict())

@@ -86,7 +86,7 @@ def ends_as(expected: tuple[bytes, dict], launch: Launch, workspace: Path, shard
     # Any verb that needs the model trains it in all processes.
     ended = launch("embed", workspace, sharding)
     assert ended.returncode == 0, ended.stderr
-    assert f"step={step}" in ended.stderr
+    assert f'"step": {step}, ' in ended.stderr
     weights, summary = expected
     assert model_of(workspace) == (weights, {**summary, "sharding": sharding})
     assert [path for path in [*workspace.rglob("*.part"), *workspace.rglob("step-*")] if path.is_dir()] == []

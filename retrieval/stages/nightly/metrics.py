@@ -14,8 +14,9 @@ Sample = tuple[dict[str, str], float]
 
 
 def write_metrics(recipe: Recipe, publication: Publication, record: NightRecord) -> Path:
-    """Put the figures of a run in place of the last one's, at `nightly.metrics` or beside the publication; readers see one or the other."""
-    path = Path(recipe.nightly.metrics) if recipe.nightly.metrics else publication.folder / "metrics.prom"
+    """Put the figures of a run in place of the last one's, in `nightly.metrics` or beside the publication; readers see one or the other."""
+    folder = recipe.nightly.metrics
+    path = Path(folder) / f"retrieval-{recipe.name}.prom" if folder else publication.folder / "metrics.prom"
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, redacted("".join(_text(publication, record))))
     return path

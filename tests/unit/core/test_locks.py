@@ -1,5 +1,7 @@
 """A lock is held by one process, and dies with it."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -31,6 +33,23 @@ def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
         pass
     with exclusive(path, "training"):
         assert owner_of(path).process == os.getpid()
+
+
+def test_who_may_only_read_is_told_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account that watches has no need to write; two who ask at once are no owners to one another."""
+    path, opened = tmp_path / "lock", Path.open
+
+    def reading(path: Path, mode: str = "r", **named: str):
+        if set(mode) & set("wa+"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, mode, **named)
+
+    with exclusive(path, "training"), monkeypatch.context() as patch:
+        patch.setattr(Path, "open", reading)
+        assert owner_of(path).process == os.getpid()
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert owner_of(path) is None
 
 
 def test_a_killed_holder_lets_go(tmp_path: Path) -> None:

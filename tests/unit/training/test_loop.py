@@ -123,6 +123,24 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, stop: i
     assert state.step == 12
 
 
+def test_a_signal_in_the_last_checkpoint_stops_the_run(tmp_path: Path) -> None:
+    """Hours of other stages come behind the training."""
+    run = make_run(tmp_path, checkpoint_every=12)
+    save = run.checkpoints.save
+
+    def saving(*given) -> None:
+        run.checkpoints.save = save
+        save(*given)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run.checkpoints.save = saving
+    with pytest.raises(InterruptedRunError) as caught:
+        train(run)
+    assert caught.value.signal_number == signal.SIGTERM
+    assert Checkpoints(tmp_path).load()[0].step == 12
+    assert train(make_run(tmp_path, checkpoint_every=12)).step == 12
+
+
 def test_resuming_goes_on_from_the_checkpoint_and_not_from_the_start(tmp_path: Path) -> None:
     train(make_run(tmp_path, steps=10))
     run = make_run(tmp_path, steps=12)

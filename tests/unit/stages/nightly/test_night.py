@@ -1,8 +1,11 @@
 """A night publishes what is good, keeps what was published where it is not, and does nothing twice."""
 
+import contextlib
 import datetime as dt
 import json
+import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from retrieval.stages.nightly import night as night_module
 from retrieval.stages.nightly import verbs
 from retrieval.stages.nightly.collect import collect
 from retrieval.stages.nightly.measure import Published
+from retrieval.stages.nightly.metrics import write_metrics
 from retrieval.stages.nightly.night import run_night
 from retrieval.stages.nightly.plan import plan, plan_lines
 from retrieval.stages.nightly.records import Nights as Records
@@ -449,8 +453,49 @@ def test_a_failed_stage_is_in_the_record(nights) -> None:
 
 
 def test_what_comes_after_a_publication_does_not_fail_it(again) -> None:
-    record = again.run(8, "nightly.metrics=/proc/no/such/folder/x.prom")
+    record = again.run(8, "nightly.metrics=/proc/no/such/folder")
     assert (record.status, record.exit_code, again.pointer()["version"]) == ("published", 0, 4)
+
+
+def test_recipes_share_a_folder_of_metrics(again) -> None:
+    folder = again.folder / "textfile"
+    recipe = again.request(7, f"nightly.metrics={folder}").recipe()
+    record = Records(again.workspace, "walk").last()
+    for name, code in (("walk", 0), ("other", 5)):
+        other = recipe.model_copy(update={"name": name})
+        write_metrics(other, Publication(again.workspace, name), record.model_copy(update={"recipe": name, "exit_code": code}))
+    said = {path.name: path.read_text() for path in folder.iterdir()}
+    assert said.keys() == {"retrieval-walk.prom", "retrieval-other.prom"}
+    assert 'exit_code{recipe="other"} 5.0' in said["retrieval-other.prom"]
+
+
+@pytest.mark.parametrize("screen", ["a full disk", "a pipe that nobody reads"])
+def test_a_screen_that_takes_nothing_changes_no_exit_code(again, monkeypatch, screen: str) -> None:
+    """Such as the files of a crontab, on a disk of logs that is full."""
+    codes = []
+    for date in ("2024-01-06", "2024-01-07"):
+        reader, pipe = os.pipe()
+        os.close(reader)
+        if screen == "a full disk":
+            os.dup2(os.open("/dev/full", os.O_WRONLY), pipe)
+        out, err = os.fdopen(pipe, "w"), os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", buffering=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            codes.append(_run(["nightly", str(again.recipe), "--workspace", str(again.workspace), "--date", date]))
+        for each in (out, err):
+            with contextlib.suppress(OSError):
+                each.close()
+    assert codes == [5, 0]
+
+
+def test_events_are_json_where_nobody_looks(again, capsys) -> None:
+    words = ["nightly", str(again.recipe), "--workspace", str(again.workspace), "--date", "2024-01-07", "--json"]
+    assert (_run(words), _run(["--log-text", *words])) == (0, 0)
+    told = capsys.readouterr()
+    assert [json.loads(line)["status"] for line in told.out.splitlines()] == ["unchanged"] * 2
+    lines = [line for line in told.err.splitlines() if "night ended" in line]
+    assert (json.loads(lines[0])["exit_code"], lines[1].startswith("{"), len(lines)) == (0, False, 2)
 
 
 def test_paths_may_hold_the_date(tmp_path: Path) -> None:
