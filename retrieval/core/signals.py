@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from retrieval.core.errors import InterruptedRunError
+
 
 @dataclass
 class Received:
@@ -39,3 +41,25 @@ def deferred_signals() -> Iterator[Received]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def raised_termination() -> Iterator[None]:
+    """SIGTERM raises InterruptedRunError instead of killing, so that whoever runs can say what became of the run.
+
+    Outside the main thread, and where somebody else handles it already, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise InterruptedRunError(
+            "stopped by SIGTERM", signal_number=number, remedy="run the same command again, and it goes on from there"
+        )
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

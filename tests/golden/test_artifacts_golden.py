@@ -241,7 +241,7 @@ def test_a_newer_record_is_refused_and_not_called_damaged(name: str, tmp_path: P
         values["seal"] = hashlib.sha256(json.dumps(values, indent=2).encode()).hexdigest()
     path.write_text(json.dumps(values, indent=2), encoding="utf-8")
     with pytest.raises(IntegrityError, match=r"schema version 9; expected schema version 1; another version") as caught:
-        _ = Nights(tmp_path, "golden").all(), Publication(tmp_path, "golden").version(1), Publication(tmp_path, "golden").current()
+        _ = Nights(tmp_path, "golden").last(), Publication(tmp_path, "golden").version(1), Publication(tmp_path, "golden").current()
     assert str(path) in str(caught.value)
 
 

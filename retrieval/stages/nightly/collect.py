@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -97,10 +97,19 @@ def _needed(root: Path, recipe: Recipe) -> set[Name]:
     others = {artifact for name in names for artifact in _used(root, name) | _artifacts(Publication(root, name).given())}
     records = Nights(root, recipe.name).all()
     late = list(dict.fromkeys(record.date for record in reversed(records)))[:_NIGHTS]
+    _require_known(root, recipe.name, late, names)
     own = {artifact for record in records if record.date in late for artifact in record.artifacts}
     publication = Publication(root, recipe.name)
     publication.current()  # Where it is damaged, nobody knows what readers have open.
     return own | others | _artifacts(islice(publication.given(), recipe.nightly.keep))
+
+
+def _require_known(root: Path, name: str, late: Sequence[str], others: Iterable[str]) -> None:
+    """What a record that cannot be read refers to is not known: while it could be needed, nothing goes."""
+    own = {run: error for run, error in Nights(root, name).damaged().items() if not late or run >= min(late)}
+    theirs = [error for other in others for error in Nights(root, other).damaged().values()]
+    for error in [*own.values(), *theirs]:
+        raise error
 
 
 def _used(root: Path, name: str) -> set[Name]:

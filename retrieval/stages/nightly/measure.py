@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -38,8 +38,13 @@ class Published:
     version: Version
     night: Pipeline
 
+    opened: dict[str, Artifact] = field(default_factory=dict, repr=False)
+
     def artifact(self, kind: str) -> Artifact:
-        return self.publication.artifact(self.version, kind)
+        """Its artifact of a kind, whose files are checked once."""
+        if kind not in self.opened:
+            self.opened[kind] = self.publication.artifact(self.version, kind)
+        return self.opened[kind]
 
     @property
     def reference(self) -> Reference | None:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from retrieval.core.durable import replace_text
-from retrieval.core.publication import Publication
+from retrieval.core.errors import IntegrityError
+from retrieval.core.publication import Publication, Version
 from retrieval.core.secrets import redacted
 from retrieval.stages.nightly.records import NightRecord
 from retrieval.stages.recipe import Recipe
@@ -23,12 +24,16 @@ def write_metrics(recipe: Recipe, publication: Publication, record: NightRecord)
 
 
 def _text(publication: Publication, record: NightRecord) -> Iterator[str]:
-    own, current = {"recipe": record.recipe}, publication.current()
+    own, current = {"recipe": record.recipe}, _current(publication)
     stages = {each.stage: each for each in record.stages}
-    yield from _family("exit_code", "Exit code of the last run.", [(own, record.exit_code or 0)])
-    yield from _family("end_timestamp_seconds", "When the last run ended.", [(own, _seconds(record.ended))])
+    over = [] if record.exit_code is None else [(own, record.exit_code)]
+    yield from _family("running", "1 from the beginning of a run to its end; of one that was killed, too.", [(own, not over)])
+    yield from _family("start_timestamp_seconds", "When the last run began.", [(own, _seconds(record.started))])
+    yield from _family("exit_code", "Exit code of the last run, -1 where it was killed; none while it runs.", over)
+    ended = [(own, _seconds(record.ended))] if record.ended else []
+    yield from _family("end_timestamp_seconds", "When the last run ended.", ended)
     yield from _family("duration_seconds", "Wall time of the last run.", [(own, record.seconds)])
-    yield from _family("rows", "Rows of the log that the last run read.", [(own, record.rows)])
+    yield from _family("rows", "Rows of the log that the last run read.", [(own, record.rows)] if record.rows else [])
     yield from _family("stage_seconds", "Wall time of making a stage.", ((own | {"stage": n}, s.seconds) for n, s in stages.items()))
     peaks = ((own | {"stage": name}, stage.peak_memory_bytes) for name, stage in stages.items())
     yield from _family("stage_peak_memory_bytes", "Largest resident memory while a stage was made.", peaks)
@@ -39,6 +44,14 @@ def _text(publication: Publication, record: NightRecord) -> Iterator[str]:
     if current:
         yield from _family("published_version", "The version that readers take.", [(own, current.number)])
         yield from _family("published_timestamp_seconds", "When it was made.", [(own, _seconds(current.created))])
+
+
+def _current(publication: Publication) -> Version | None:
+    """What readers take; nothing where it is damaged, which the exit code tells."""
+    try:
+        return publication.current()
+    except IntegrityError:
+        return None
 
 
 def _family(name: str, text: str, samples: Iterable[Sample]) -> Iterator[str]:

@@ -3,33 +3,33 @@
 import contextlib
 import datetime as dt
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from retrieval.core.artifacts import Artifact, Workspace
-from retrieval.core.errors import IntegrityError, InterruptedRunError, QualityGateError, RetrievalError, exit_code_of
+from retrieval.core.errors import IntegrityError, QualityGateError, ResourceError, RetrievalError, UsageError
 from retrieval.core.locks import exclusive
 from retrieval.core.logging import bound, get_logger
 from retrieval.core.publication import Publication, Version
 from retrieval.core.resources import as_resource_error, require_free_space
+from retrieval.core.signals import raised_termination
 from retrieval.stages.audience import Scope
 from retrieval.stages.crew import use_threads
-from retrieval.stages.ensure import StageRecord, Stages
+from retrieval.stages.ensure import Stages
 from retrieval.stages.fetch import FETCH
 from retrieval.stages.nightly import gates, measure
 from retrieval.stages.nightly.collect import collect
 from retrieval.stages.nightly.day import DayProfile, profile
-from retrieval.stages.nightly.estimates import expected
 from retrieval.stages.nightly.gates import Gate
 from retrieval.stages.nightly.measure import Published
 from retrieval.stages.nightly.metrics import write_metrics
 from retrieval.stages.nightly.past import Past, asked_of, past_of
-from retrieval.stages.nightly.records import NightRecord, Nights, StageFigures, Status
+from retrieval.stages.nightly.records import NightRecord, Nights, Status
 from retrieval.stages.nightly.request import Request
+from retrieval.stages.nightly.running import RunLog, status_of, warned
 from retrieval.stages.nightly.sinks import require_installed, track
-from retrieval.stages.nightly.training import training_of
+from retrieval.stages.nightly.training import Training, training_of
 from retrieval.stages.over_ray import require_ray
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe
@@ -55,44 +55,24 @@ def run_night(request: Request, overrides: Mapping[str, str], ended: Callable[[N
     """
     recipe = request.recipe()
     publication, nights = Publication(request.workspace, recipe.name), Nights(request.workspace, recipe.name)
-    nights.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(nights.folder / ".lock", f"nightly of {recipe.name}"):
-        record = nights.begin(recipe.name, request.date, request.as_json(), dict(overrides))
-        with bound(run=record.run):
-            said = _Log(nights, record)
+
+    def night() -> _Night:
+        record = nights.next(recipe.name, request.date, request.as_json(), dict(overrides))
+        return _Night(request, recipe, publication, RunLog(nights, record))
+
+    with contextlib.ExitStack() as held:
+        try:
+            nights.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive(nights.folder / ".lock", f"nightly of {recipe.name}"))
+        except (OSError, ResourceError) as error:
+            night().fail(error)
+            raise
+        begun = night()
+        with bound(run=begun.log.record.run), raised_termination():
             try:
-                return _Night(request, recipe, publication, said).run()
+                return begun.run()
             finally:
-                ended(said.record)
-
-
-class _Log:
-    """The record of a run as it grows."""
-
-    def __init__(self, nights: Nights, record: NightRecord) -> None:
-        self._nights, self.record, self._start = nights, record, time.monotonic()
-        self.expected = expected(nights.all(), 0)
-
-    def note(self, **changes: object) -> None:
-        self.record = self.record.model_copy(update={**changes, "seconds": round(time.monotonic() - self._start, 3)})
-        self._nights.write(self.record)
-
-    def told_by(self, run: str) -> dict[str, object]:
-        """What an earlier run found, as this one would find it; nothing where its record is gone."""
-        found = next((each for each in self._nights.all() if each.run == run), None)
-        if found is None:
-            return {}
-        stages = tuple(stage.model_copy(update={"skipped": True}) for stage in found.stages)
-        return {"rows": found.rows, "trained": found.trained, "headline": found.headline, "gates": found.gates, "stages": stages}
-
-    def stage(self, done: StageRecord) -> None:
-        self.note(stages=(*self.record.stages, StageFigures.of(done)))
-
-    def end(self, status: Status, error: BaseException | None = None) -> None:
-        said = str(error) if isinstance(error, RetrievalError) else "" if error is None else type(error).__name__
-        code = exit_code_of(error) if error else 0
-        self.note(status=status, exit_code=code, error=said, ended=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
-        log.info("night ended", status=status, exit_code=code, seconds=self.record.seconds)
+                ended(begun.log.record)
 
 
 @dataclass(frozen=True)
@@ -100,23 +80,28 @@ class _Night:
     request: Request
     recipe: Recipe
     publication: Publication
-    log: _Log
+    log: RunLog
 
     def run(self) -> NightRecord:
         try:
+            self.log.begin()
+            self._measure()
             self.log.end(self._run())
         except BaseException as error:
-            # A full disk must not hide behind its own consequences.
-            with contextlib.suppress(OSError, RetrievalError):
-                known = error if isinstance(error, RetrievalError) else as_resource_error(error, self.request.workspace) or error
-                self.log.end(_status_of(error), known)
-                self._measure()
+            self.fail(error)
             raise
-        with _told("metrics are those of another run"):
-            self._measure()
+        self._measure()
         if self.log.record.status == "published":
             self._track()
         return self.log.record
+
+    def fail(self, error: BaseException) -> None:
+        """Say so wherever it can be said: metrics may lie on another disk than the record."""
+        # A full disk must not hide behind its own consequences.
+        known = error if isinstance(error, RetrievalError) else as_resource_error(error, self.request.workspace) or error
+        with warned("the record of the run cannot be written"):
+            self.log.end(status_of(error), known)
+        self._measure()
 
     def _track(self) -> None:
         """Tell the trackers; what they raise is theirs, and the night is published."""
@@ -129,7 +114,8 @@ class _Night:
             log.warning("a tracker did not take the night", error=f"{type(error).__name__}: {error}")
 
     def _measure(self) -> None:
-        write_metrics(self.recipe, self.publication, self.log.record)
+        with warned("metrics are those of another run"):
+            write_metrics(self.recipe, self.publication, self.log.record)
 
     def _run(self) -> Status:
         use_threads(self.recipe)
@@ -150,6 +136,8 @@ class _Night:
         self._judge([date, gates.rollback_gate(self._taken_back(pointed))])
         past = past_of(earlier.about if earlier else None)
         day = self._day(pipeline, past, published)
+        training, pipeline = self._train(training, pipeline)
+        published = replace(published, night=pipeline) if published else None
         self._index(pipeline)
         measurements = pipeline.measurements
         if current and _is_of(current, self.request.date, measurements, pipeline.index):
@@ -162,7 +150,7 @@ class _Night:
         self._judge(measure.list_gates(pipeline, artifacts["candidates"], published))
         handed_on = self._handed_on(day, past, measurements)
         self._publish(pipeline, artifacts, {"training": training.lineage(), "past": handed_on.model_dump()}, pointed)
-        with _told("artifacts that nothing needs are still there"):
+        with warned("artifacts that nothing needs are still there"):
             collect(self.request.workspace, self.recipe)
         return "published"
 
@@ -179,12 +167,13 @@ class _Night:
         if current is None:
             return None
         try:
+            published = Published(self.publication, current, pipeline)
             for kind in current.artifacts:
-                self.publication.artifact(current, kind)
+                published.artifact(kind).verify()
         except IntegrityError as error:
             self._judge([gates.published_gate(str(error))])
             return None
-        return Published(self.publication, current, pipeline)
+        return published
 
     def _is_published_already(self, current: Version) -> bool:
         """A day is published once, whatever has come to its log since, unless somebody asks for it again; its figures are told again."""
@@ -218,6 +207,11 @@ class _Night:
         self._judge(measure.data_gates(pipeline, day, past, published))
         return day
 
+    def _why(self) -> str:
+        """For the history: a version that is taken again keeps what it said of its gates when it was made."""
+        opened = [f"{gate.name} overridden by {gate.who}: {gate.why}" for gate in self.log.record.gates if gate.outcome == "overridden"]
+        return "; ".join([f"nightly run {self.log.record.run}", *opened])
+
     def _handed_on(self, day: DayProfile, past: Past, measurements: Artifact) -> Past:
         primary = measurements.summary["metrics"].get(self.recipe.evaluate.primary) or {}
         overridden = [gate.name for gate in self.log.record.gates if gate.outcome == "overridden"]
@@ -227,6 +221,21 @@ class _Night:
         """The number of a version of this day that was rolled back, 0 for none: given to readers, who are given an earlier one now."""
         given, date = self.publication.given(), self.request.date.isoformat()
         return next((each.number for each in given if each.date == date and each.number > pointed), 0)
+
+    def _train(self, training: Training, pipeline: Pipeline) -> tuple[Training, Pipeline]:
+        """The model; from fresh weights where the one to go on from does not fit, which a night is not to fail for."""
+        try:
+            _ = pipeline.model_artifact
+        except UsageError as error:
+            if not training.nights:
+                raise
+            anew = Training(self.recipe, 0, f"anew: the published model {error.what}")
+            log.warning("training", training=anew.said)
+            self.log.note(trained=anew.said)
+            other = Pipeline(self._judged_recipe(anew.recipe), pipeline.stages)
+            other.dataset_artifact, other.dataset = pipeline.dataset_artifact, pipeline.dataset
+            return anew, other
+        return training, pipeline
 
     def _index(self, pipeline: Pipeline) -> None:
         try:
@@ -279,25 +288,10 @@ class _Night:
             artifacts,
             about,
             instead_of=pointed,
-            why=f"nightly run {self.log.record.run}",
+            why=self._why(),
         )
         self.log.note(published=version.number, headline=headline)
         log.info("published", version=version.number, instead_of=pointed)
-
-
-@contextlib.contextmanager
-def _told(consequence: str) -> Iterator[None]:
-    """What comes after a publication may fail: it is said, and the night is published all the same."""
-    try:
-        yield
-    except (OSError, RetrievalError) as error:
-        log.warning(consequence, error=str(error))
-
-
-def _status_of(error: BaseException) -> Status:
-    if isinstance(error, QualityGateError):
-        return "held back"
-    return "interrupted" if isinstance(error, (InterruptedRunError, KeyboardInterrupt)) else "failed"
 
 
 def _is_of(version: Version, date: dt.date, measurements: Artifact, index: Artifact) -> bool:

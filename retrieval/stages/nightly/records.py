@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,14 @@ from retrieval.core.durable import replace_text
 from retrieval.core.errors import IntegrityError, UsageError
 from retrieval.core.formats import require_schema
 from retrieval.core.locks import Owner
+from retrieval.core.logging import get_logger
 from retrieval.core.secrets import without_secrets
 from retrieval.core.settings import Settings
 from retrieval.stages.ensure import StageRecord
 from retrieval.stages.nightly.gates import Gate
 
 SCHEMA_VERSION = 1
+log = get_logger("nightly")
 Status = Literal["running", "published", "unchanged", "held back", "failed", "interrupted"]
 
 
@@ -87,12 +90,11 @@ class Nights:
     def __init__(self, root: Path, name: str) -> None:
         self.folder = root / "nights" / name
 
-    def begin(self, recipe: str, date: dt.date, request: dict[str, Any], overrides: dict[str, str]) -> NightRecord:
-        """A record with the next number of its date; whoever calls holds the night's lock."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def next(self, recipe: str, date: dt.date, request: dict[str, Any], overrides: dict[str, str]) -> NightRecord:
+        """A record with the next number of its date, not yet written; whoever writes it holds the night's lock."""
         number = 1 + max((int(path.stem.rpartition(".")[2]) for path in self.folder.glob(f"{date}.*.json")), default=0)
         owner = Owner.here()
-        record = NightRecord(
+        return NightRecord(
             run=f"{date}.{number:03d}",
             recipe=recipe,
             date=date.isoformat(),
@@ -101,29 +103,52 @@ class Nights:
             started=owner.since,
             overrides=overrides,
         )
-        self.write(record)
-        return record
 
     def write(self, record: NightRecord) -> None:
         """Put the record in place of its last state."""
         replace_text(self.folder / f"{record.run}.json", json.dumps(without_secrets(record.model_dump(mode="json")), indent=2))
 
     def all(self) -> list[NightRecord]:
-        """Every run, in the order in which they began."""
-        found = [_read(path) for path in self.folder.glob("[0-9]*.json")] if self.folder.is_dir() else []
+        """Every run, in the order in which they began. Damaged records are warned about and left out."""
+        found = [record for record in self._read().values() if isinstance(record, NightRecord)]
         return sorted(found, key=lambda record: (record.started, record.run))
 
+    def damaged(self) -> dict[str, IntegrityError]:
+        """Run -> what is wrong with its record."""
+        return {run: error for run, error in self._read().items() if isinstance(error, IntegrityError)}
+
     def last(self, date: str = "") -> NightRecord:
-        """The run that began last, of a date if one is given. Raises UsageError when there is none."""
+        """The run that began last, of a date if one is given.
+
+        Raises:
+            UsageError: there is none. IntegrityError: its record cannot be read.
+        """
         found = [record for record in self.all() if date in ("", record.date)]
+        for run, error in self.damaged().items():
+            if run.startswith(date) and (not found or run > found[-1].run):
+                raise error
         if not found:
             raise UsageError(f"there is no run{f' for {date}' if date else ''}", where=self.folder, remedy="run retrieval nightly first")
         return found[-1]
 
+    def _read(self) -> dict[str, NightRecord | IntegrityError]:
+        return {path.stem: _read(path) for path in sorted(self.folder.glob("[0-9]*.json"))}
 
-def _read(path: Path) -> NightRecord:
-    require_schema(path, SCHEMA_VERSION)
+
+def _read(path: Path) -> NightRecord | IntegrityError:
+    """One record that cannot be read must not stop the nights after it."""
     try:
+        require_schema(path, SCHEMA_VERSION)
         return NightRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except IntegrityError as error:
+        found = error
     except (OSError, UnicodeDecodeError, ValidationError):
-        raise IntegrityError("is damaged", where=path, expected="the record of a run", remedy="delete it") from None
+        found = IntegrityError("is damaged", where=path, expected="the record of a run", remedy="delete it")
+    _warn(str(found))
+    return found
+
+
+@cache
+def _warn(error: str) -> None:
+    """Once: records are read again and again."""
+    log.warning("the record of a run is left out", error=error)

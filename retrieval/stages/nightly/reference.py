@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from retrieval.core.arrays import save_array
 from retrieval.core.artifacts import Artifact, StagedArtifact
+from retrieval.core.errors import UsageError
 from retrieval.data.dataset import Dataset
 from retrieval.index.choice.settings import ChoiceSettings
 from retrieval.index.neighbours.table import Neighbours
 from retrieval.models.retrieval_model import AbstractRetrievalModel
-from retrieval.models.settings import ImportedSettings
+from retrieval.models.settings import EncoderSettings, ImportedSettings
 from retrieval.stages.audience import held_out
 from retrieval.stages.build_index import load_vectors
 from retrieval.stages.neighbours import open_neighbours
@@ -45,6 +46,8 @@ class Reference(Pipeline):
         super().__init__(_recipe(night, published, rescorer), night.stages, name="published", base=night)
         self._published, self._rescorer = published, rescorer
         self.trained_on = Dataset.open(trained_on)
+        if not (self._rows >= 0).any() and not (isinstance(self.recipe.model, EncoderSettings) and self.recipe.model.fields.items):
+            raise UsageError("the published model knows no item of the night", where="nightly")
         self._fields = fields_on(self.recipe, self.dataset_artifact, self.dataset, trained_on, self.trained_on)
 
     @cached_property

@@ -34,6 +34,7 @@ def training_of(recipe: Recipe, publication: Publication, earlier: Version | Non
         return Training(recipe, 0, reason)
     try:
         start = publication.artifact(earlier, "model")
+        start.verify()
     except IntegrityError as error:
         return Training(recipe, 0, f"anew: {error.what}")
     if ITEM_IDS not in start.manifest.files or other_settings(recipe, start):

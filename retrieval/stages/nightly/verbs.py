@@ -14,6 +14,7 @@ from retrieval.stages.nightly.metrics import write_metrics
 from retrieval.stages.nightly.night import run_night
 from retrieval.stages.nightly.records import NightRecord, Nights
 from retrieval.stages.nightly.request import Request
+from retrieval.stages.nightly.running import warned
 from retrieval.stages.recipe import Recipe
 
 SCHEMA_VERSION = 1
@@ -56,9 +57,11 @@ def rollback(root: Path, recipe: Recipe, number: int, why: str) -> Version:
     """Make an earlier version current; its artifacts are checked, byte for byte, before the pointer moves."""
     publication = Publication(root, recipe.name)
     version = publication.rollback(number, why=why or f"rolled back by {user_name()}")
-    runs = Nights(root, recipe.name).all()
-    if runs:
-        write_metrics(recipe, publication, runs[-1])
+    nights = Nights(root, recipe.name)
+    with warned("metrics are those of another version"):
+        runs = nights.all()
+        if runs:
+            write_metrics(recipe, publication, told(runs[-1], running=owner_of(nights.folder / ".lock") is not None))
     return version
 
 
@@ -74,7 +77,7 @@ def status(root: Path, recipe: Recipe) -> dict[str, Any]:
         "recipe": recipe.name,
         "published": version.model_dump(mode="json") if version else None,
         "paths": paths,
-        "damaged": damaged,
+        "damaged": damaged + [str(error) for error in nights.damaged().values()],
         "running": None if owner is None else vars(owner) | {"age_seconds": round(owner.age_seconds(), 1)},
         "last": last.model_dump(mode="json") if last else None,
     }
@@ -144,4 +147,4 @@ def gc(root: Path, recipe: Recipe, *, dry_run: bool) -> Collected:
 def told(record: NightRecord, *, running: bool) -> NightRecord:
     """A record as it is: one that says it runs while nobody does was killed."""
     killed = record.status == "running" and not running
-    return record.model_copy(update={"status": "interrupted", "error": "killed without a word"}) if killed else record
+    return record.model_copy(update={"status": "interrupted", "exit_code": -1, "error": "killed without a word"}) if killed else record

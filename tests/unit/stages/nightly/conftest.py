@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,7 @@ class Nights:
         self.folder, self.workspace = folder, folder / "workspace"
         folder.mkdir(exist_ok=True)
         self.write(log_of(10))
+        self.records: list[NightRecord] = []
         self.recipe = folder / "walk.toml"
         self.recipe.write_text(RECIPE.replace("LOG", str(folder / "log.parquet")))
 
@@ -105,3 +107,19 @@ def nights(tmp_path: Path) -> Nights:
 @pytest.fixture(scope="session")
 def folder_of_nights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Nights]:
     return lambda: Nights(tmp_path_factory.mktemp("nights"))
+
+
+@pytest.fixture(scope="session")
+def three(folder_of_nights: Callable[[], Nights]) -> Nights:
+    """Nights of the 5th, 6th and 7th."""
+    nights = folder_of_nights()
+    nights.records = [nights.run(day) for day in (5, 6, 7)]
+    return nights
+
+
+@pytest.fixture
+def again(three: Nights, tmp_path: Path) -> Nights:
+    """The same in a folder of its own, to be changed."""
+    nights = Nights(tmp_path / "again")
+    shutil.copytree(three.workspace, nights.workspace)
+    return nights
