@@ -1,20 +1,31 @@
 """What a night does when something it needs is damaged, full, stopped or killed: it says so, and blocks nothing that comes after it."""
 
+import contextlib
 import datetime as dt
 import errno
 import os
 import signal
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from retrieval.core.errors import IntegrityError, InterruptedRunError, QualityGateError
+from retrieval.cli.main import _run
+from retrieval.core.errors import (
+    DataContractError,
+    IntegrityError,
+    InterruptedRunError,
+    QualityGateError,
+    ResourceError,
+)
 from retrieval.core.locks import exclusive
 from retrieval.core.publication import Publication
+from retrieval.core.resources import require_free_space
 from retrieval.stages.nightly import night as night_module
 from retrieval.stages.nightly import verbs
 from retrieval.stages.nightly.records import Nights as Records
+from retrieval.stages.nightly.summary import screen
 
 
 def test_a_flipped_bit_in_what_is_published_stops_a_night_that_would_replace_it(again) -> None:
@@ -102,3 +113,81 @@ def test_a_damaged_record_stops_no_night_and_no_way_back(again) -> None:
     for act in (lambda: verbs.gc(again.workspace, recipe, dry_run=True), lambda: verbs.retry(again.workspace, recipe, {}, lambda _: None)):
         with pytest.raises(IntegrityError, match=r"2024-01-07\.009\.json: is damaged"):
             act()
+
+
+def test_damage_to_the_pointer_is_shown_and_a_night_waits_for_a_person(again, capsys) -> None:
+    recipe, pointer = again.request(8).recipe(), again.workspace / "published/walk/current.json"
+    whole = pointer.read_bytes()
+    pointer.write_bytes(whole[:-9])
+    found = verbs.status(again.workspace, recipe)
+    assert (found["published"], found["last"]["status"], "is damaged" in found["damaged"][0]) == (None, "published", True)
+    assert "DAMAGED" in verbs.status_lines(found, again.workspace, recipe)
+    assert _run(["status", str(again.recipe), "--workspace", str(again.workspace)]) == 4
+    assert "DAMAGED" in capsys.readouterr().out
+    with pytest.raises(IntegrityError, match="--to NUMBER"):
+        verbs.gc(again.workspace, recipe, dry_run=False)
+    with pytest.raises(QualityGateError, match=r"gate published: .*current\.json: is damaged"):
+        again.run(8)
+    assert verbs.rollback(again.workspace, recipe, 3, "a disk lost a byte").number == 3
+    pointer.write_bytes(whole[:-9])
+    assert again.run(8, published="nobody can read it").published == 4
+    assert (again.pointer()["version"], verbs.status(again.workspace, recipe)["damaged"]) == (4, [])
+
+
+def test_a_disk_with_too_little_room_stops_a_stage_before_it_begins(again, monkeypatch) -> None:
+    asked = []
+
+    def full(folder: Path, needed: int) -> None:
+        asked.append(needed)
+        require_free_space(folder, 1 << 60)
+
+    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="free"):
+        patch.setattr(night_module, "require_free_space", full)
+        again.run(8)
+    record = Records(again.workspace, "walk").last()
+    assert (record.status, record.exit_code, record.stages, len(asked)) == ("failed", 6, (), 1)
+    assert again.run(8).status == "published"
+
+
+def test_a_run_that_was_killed_is_told_as_such(again) -> None:
+    records = Records(again.workspace, "walk")
+    record = records.next("walk", dt.date(2024, 1, 8), again.request(8).as_json(), {})
+    records.write(record)
+    assert verbs.told(record, running=True).status == "running"
+    assert verbs.status(again.workspace, again.request(8).recipe())["last"]["status"] == "interrupted"
+    assert verbs.retry(again.workspace, again.request(8).recipe(), {}, lambda _: None).date == "2024-01-08"
+
+
+def test_a_failed_stage_is_in_the_record(nights) -> None:
+    nights.write(pl.DataFrame({"user_id": [1], "item_id": [2], "timestamp": [None]}, schema_overrides={"timestamp": pl.Int64}))
+    with pytest.raises(DataContractError):
+        nights.run(5, "data.interactions.time_unit=seconds")
+    record = Records(nights.workspace, "walk").last()
+    assert (record.status, record.exit_code) == ("failed", 3)
+    assert "error" in screen(record)
+    assert 'exit_code{recipe="walk"} 3.0' in (nights.workspace / "published/walk/metrics.prom").read_text()
+
+
+def test_what_comes_after_a_publication_does_not_fail_it(again) -> None:
+    record = again.run(8, "nightly.metrics=/proc/no/such/folder")
+    assert (record.status, record.exit_code, again.pointer()["version"]) == ("published", 0, 4)
+
+
+@pytest.mark.parametrize("screen", ["a full disk", "a pipe that nobody reads"])
+def test_a_screen_that_takes_nothing_changes_no_exit_code(again, monkeypatch, screen: str) -> None:
+    """Such as the files of a crontab, on a disk of logs that is full."""
+    codes = []
+    for date in ("2024-01-06", "2024-01-07"):
+        reader, pipe = os.pipe()
+        os.close(reader)
+        if screen == "a full disk":
+            os.dup2(os.open("/dev/full", os.O_WRONLY), pipe)
+        out, err = os.fdopen(pipe, "w"), os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", buffering=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            codes.append(_run(["nightly", str(again.recipe), "--workspace", str(again.workspace), "--date", date]))
+        for each in (out, err):
+            with contextlib.suppress(OSError):
+                each.close()
+    assert codes == [5, 0]

@@ -1,11 +1,8 @@
 """A night publishes what is good, keeps what was published where it is not, and does nothing twice."""
 
-import contextlib
 import datetime as dt
 import json
-import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +11,14 @@ import pytest
 
 from retrieval.cli.main import _run
 from retrieval.core.artifacts import Workspace, open_artifact
-from retrieval.core.errors import ConflictError, DataContractError, IntegrityError, QualityGateError, ResourceError, UsageError
+from retrieval.core.errors import ConflictError, QualityGateError, UsageError
 from retrieval.core.locks import exclusive
 from retrieval.core.publication import Publication
-from retrieval.core.removal import put_away
-from retrieval.core.resources import require_free_space
 from retrieval.index.choice.judge import Finding
 from retrieval.stages import build_index
 from retrieval.stages.audience import Scope
 from retrieval.stages.ensure import Stages
-from retrieval.stages.nightly import collect as collect_module
-from retrieval.stages.nightly import night as night_module
 from retrieval.stages.nightly import verbs
-from retrieval.stages.nightly.collect import collect
 from retrieval.stages.nightly.measure import Published
 from retrieval.stages.nightly.metrics import write_metrics
 from retrieval.stages.nightly.night import run_night
@@ -184,25 +176,6 @@ def test_what_is_published_and_damaged_is_not_replaced_unseen(again) -> None:
     assert list(Publication(again.workspace, "walk").current().about["past"]["volumes"]) == ["2024-01-08"]
 
 
-def test_damage_to_the_pointer_is_shown_and_a_night_waits_for_a_person(again, capsys) -> None:
-    recipe, pointer = again.request(8).recipe(), again.workspace / "published/walk/current.json"
-    whole = pointer.read_bytes()
-    pointer.write_bytes(whole[:-9])
-    found = verbs.status(again.workspace, recipe)
-    assert (found["published"], found["last"]["status"], "is damaged" in found["damaged"][0]) == (None, "published", True)
-    assert "DAMAGED" in verbs.status_lines(found, again.workspace, recipe)
-    assert _run(["status", str(again.recipe), "--workspace", str(again.workspace)]) == 4
-    assert "DAMAGED" in capsys.readouterr().out
-    with pytest.raises(IntegrityError, match="--to NUMBER"):
-        verbs.gc(again.workspace, recipe, dry_run=False)
-    with pytest.raises(QualityGateError, match=r"gate published: .*current\.json: is damaged"):
-        again.run(8)
-    assert verbs.rollback(again.workspace, recipe, 3, "a disk lost a byte").number == 3
-    pointer.write_bytes(whole[:-9])
-    assert again.run(8, published="nobody can read it").published == 4
-    assert (again.pointer()["version"], verbs.status(again.workspace, recipe)["damaged"]) == (4, [])
-
-
 def test_an_older_day_is_not_published(again) -> None:
     with pytest.raises(QualityGateError, match="gate date: 2024-01-06"):
         again.run(6)
@@ -303,106 +276,6 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_done(again) -> None:
     assert "not known before a first night: prepare, train" in plan_lines(first)
 
 
-def test_a_disk_with_too_little_room_stops_a_stage_before_it_begins(again, monkeypatch) -> None:
-    asked = []
-
-    def full(folder: Path, needed: int) -> None:
-        asked.append(needed)
-        require_free_space(folder, 1 << 60)
-
-    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="free"):
-        patch.setattr(night_module, "require_free_space", full)
-        again.run(8)
-    record = Records(again.workspace, "walk").last()
-    assert (record.status, record.exit_code, record.stages, len(asked)) == ("failed", 6, (), 1)
-    assert again.run(8).status == "published"
-
-
-def test_only_what_nobody_needs_is_collected(again) -> None:
-    recipe = again.request(7, "nightly.keep=2").recipe()
-    (again.workspace / "model/foreign").mkdir()
-    would = collect(again.workspace, recipe, dry_run=True)
-    found = verbs.gc(again.workspace, recipe, dry_run=False)
-    publication = Publication(again.workspace, "walk")
-    assert would.paths == found.paths
-    assert found.bytes > 0
-    assert (again.workspace / "model/foreign").is_dir()
-    gone = {str(path.relative_to(again.workspace)) for path in found.paths}
-    kept = {f"{kind}/{each.id}" for kind, each in publication.current().artifacts.items()}
-    assert not gone & kept
-    first = {f"{kind}/{each.id}" for kind, each in publication.version(1).artifacts.items()}
-    # What the last two nights looked at stays: the model of the first night was the start of the second.
-    assert {name for name in first if name.startswith(("dataset/", "candidates/"))} & gone
-    assert again.run(7).status == "unchanged"
-    with exclusive(again.workspace / "nights/walk/.lock", "x"), pytest.raises(ConflictError):
-        verbs.gc(again.workspace, recipe, dry_run=True)
-
-
-def test_what_a_night_only_found_is_not_its_to_collect_and_what_it_began_is(again) -> None:
-    recipe, workspace = again.request(8).recipe(), Workspace(again.workspace)
-    manual = Pipeline(recipe, Stages(workspace)).dataset_artifact
-    with pytest.raises(QualityGateError, match="gate primary"):
-        again.run(8, "nightly.model.min_primary=1.0")
-    records = Records(again.workspace, "walk")
-    own = next(stage.id for stage in records.last().stages if stage.kind == "index")
-    # As if it had been killed in the next stages.
-    records.write(records.last().model_copy(update={"begun": (*records.last().begun, ("model", "deadbeef"))}))
-    (workspace.scratch("model", "deadbeef") / "step-1").write_text("a checkpoint")
-    with workspace.create("candidates", "abc", settings={"scope": {"shards": 3}}, inputs={"index": own}) as staged:
-        staged.path("x").write_text("a shard that nobody joined")
-    left = again.workspace / "model/.abc.0.gone"
-    left.mkdir()
-
-    def there() -> list[bool]:
-        verbs.gc(again.workspace, recipe, dry_run=False)
-        scratch = workspace.idle_scratch("model", "deadbeef") is not None
-        return [scratch, *(workspace.find(*name) is not None for name in (("candidates", "abc"), ("index", own), ("dataset", manual.id)))]
-
-    assert there() == [True, True, True, True]
-    assert not left.exists()
-    records.write(records.next("walk", dt.date(2024, 1, 9), again.request(9).as_json(), {}))
-    assert there() == [True, True, True, True]
-    records.write(records.next("walk", dt.date(2024, 1, 10), again.request(10).as_json(), {}))
-    assert there() == [False, False, False, True]
-
-
-def test_a_machine_that_pulls_collects_what_it_pulled(again) -> None:
-    shutil.rmtree(again.workspace / "nights")
-    recipe = again.request(7, "nightly.keep=2").recipe()
-    publication = Publication(again.workspace, "walk")
-    first = publication.version(1)
-    assert {path.name for path in verbs.gc(again.workspace, recipe, dry_run=False).paths} == {
-        reference.id for reference in first.artifacts.values()
-    }
-    assert publication.rollback(2, why="still whole").number == 2
-    assert verbs.gc(again.workspace, recipe, dry_run=False).paths == []
-    with pytest.raises(UsageError, match="no night ever ran"):
-        verbs.gc(again.folder / "nowhere", recipe, dry_run=False)
-
-
-def test_no_rollback_goes_to_what_is_being_collected(again, monkeypatch) -> None:
-    recipe, tried = again.request(7, "nightly.keep=2").recipe(), []
-
-    def rollback(name: str) -> None:
-        with pytest.raises(ConflictError):
-            verbs.rollback(again.workspace, recipe, 1, "in between")
-        tried.append(name)
-        if name == "model":
-            raise OSError("one that cannot be removed costs the others nothing")
-
-    def meanwhile(path: Path) -> Path:
-        rollback(path.parent.name)
-        return put_away(path)
-
-    monkeypatch.setattr(collect_module, "put_away", meanwhile)
-    found = verbs.gc(again.workspace, recipe, dry_run=False)
-    assert len(tried) == len(found.paths) > 2
-    assert {path.parent.name for path in found.paths if path.exists()} <= {"model"}
-    with pytest.raises(IntegrityError):
-        verbs.rollback(again.workspace, recipe, 1, "too late")
-    assert again.pointer()["version"] == 3
-
-
 def test_a_second_night_is_told_who_is_at_it(again) -> None:
     with exclusive(again.workspace / "nights/walk/.lock", "x"), pytest.raises(ConflictError, match="since"):
         again.run(8)
@@ -422,30 +295,6 @@ def test_status_and_history_tell_what_there_is(three) -> None:
     json.dumps([status, history])
 
 
-def test_a_run_that_was_killed_is_told_as_such(again) -> None:
-    records = Records(again.workspace, "walk")
-    record = records.next("walk", dt.date(2024, 1, 8), again.request(8).as_json(), {})
-    records.write(record)
-    assert verbs.told(record, running=True).status == "running"
-    assert verbs.status(again.workspace, again.request(8).recipe())["last"]["status"] == "interrupted"
-    assert verbs.retry(again.workspace, again.request(8).recipe(), {}, lambda _: None).date == "2024-01-08"
-
-
-def test_a_failed_stage_is_in_the_record(nights) -> None:
-    nights.write(pl.DataFrame({"user_id": [1], "item_id": [2], "timestamp": [None]}, schema_overrides={"timestamp": pl.Int64}))
-    with pytest.raises(DataContractError):
-        nights.run(5, "data.interactions.time_unit=seconds")
-    record = Records(nights.workspace, "walk").last()
-    assert (record.status, record.exit_code) == ("failed", 3)
-    assert "error" in screen(record)
-    assert 'exit_code{recipe="walk"} 3.0' in (nights.workspace / "published/walk/metrics.prom").read_text()
-
-
-def test_what_comes_after_a_publication_does_not_fail_it(again) -> None:
-    record = again.run(8, "nightly.metrics=/proc/no/such/folder")
-    assert (record.status, record.exit_code, again.pointer()["version"]) == ("published", 0, 4)
-
-
 def test_recipes_share_a_folder_of_metrics(again) -> None:
     folder = again.folder / "textfile"
     recipe = again.request(7, f"nightly.metrics={folder}").recipe()
@@ -456,26 +305,6 @@ def test_recipes_share_a_folder_of_metrics(again) -> None:
     said = {path.name: path.read_text() for path in folder.iterdir()}
     assert said.keys() == {"retrieval-walk.prom", "retrieval-other.prom"}
     assert 'exit_code{recipe="other"} 5.0' in said["retrieval-other.prom"]
-
-
-@pytest.mark.parametrize("screen", ["a full disk", "a pipe that nobody reads"])
-def test_a_screen_that_takes_nothing_changes_no_exit_code(again, monkeypatch, screen: str) -> None:
-    """Such as the files of a crontab, on a disk of logs that is full."""
-    codes = []
-    for date in ("2024-01-06", "2024-01-07"):
-        reader, pipe = os.pipe()
-        os.close(reader)
-        if screen == "a full disk":
-            os.dup2(os.open("/dev/full", os.O_WRONLY), pipe)
-        out, err = os.fdopen(pipe, "w"), os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", buffering=1)
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "stdout", out)
-            patch.setattr(sys, "stderr", err)
-            codes.append(_run(["nightly", str(again.recipe), "--workspace", str(again.workspace), "--date", date]))
-        for each in (out, err):
-            with contextlib.suppress(OSError):
-                each.close()
-    assert codes == [5, 0]
 
 
 def test_events_are_json_where_nobody_looks(again, capsys) -> None:
