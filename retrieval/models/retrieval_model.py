@@ -2,10 +2,8 @@
 
 import abc
 import math
-from collections.abc import Iterator
 from typing import ClassVar
 
-import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -107,13 +105,10 @@ class RetrievalModel(AbstractRetrievalModel):
         return frozenset(f"items.{name}" for name in self.items.per_item)
 
     @property
-    def field_rows(self) -> dict[str, pl.Series]:
-        """What the rows of the fields' tables stand for, by the tables' names in the state."""
-        return {f"{name}.table": module.rows for name, module in self.field_tables()}
-
-    def field_tables(self) -> Iterator[tuple[str, FieldVectors]]:
-        """What reads tables of fields, by name."""
-        return ((name, module) for name, module in self.named_modules() if isinstance(module, FieldVectors) and module.coded)
+    def field_tables(self) -> dict[str, FieldVectors]:
+        """What reads tables of fields, by the tables' names in the state."""
+        named = self.named_modules()
+        return {f"{name}.table": module for name, module in named if isinstance(module, FieldVectors) and module.coded}
 
     @property
     def columns(self) -> dict[str, int]:

@@ -100,7 +100,7 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
     if isinstance(recipe.model, NeighbourSettings):
         count_neighbours(recipe, dataset).write(staged.path)
     save_item_ids(dataset.catalog, staged.path(ITEM_IDS))
-    if isinstance(model, RetrievalModel) and model.field_rows:
+    if isinstance(model, RetrievalModel) and model.field_tables:
         save_field_rows(model, staged.path(FIELD_ROWS))
     write_json(staged.path("history.json"), state.curve)
     gates = mean_gates(model, dataset, recipe.seed, TensorFile(staged.path(WEIGHTS)))
@@ -269,7 +269,10 @@ def _validator(beginning: Beginning, device: torch.device, world: World) -> Call
 
 
 def _watched(beginning: Beginning) -> HeldOut:
-    """Whom training is watched on, served as they will be. A model that finds items by what they are is asked for whatever will be."""
+    """Whom training is watched on, served as they will be. A model that finds items by what they are is asked for whatever will be.
+
+    What `recall.filter` keeps out competes here all the same: another list of blocked items is no other model.
+    """
     recipe, dataset = beginning.recipe, beginning.dataset
     by_fields = isinstance(recipe.model, EncoderSettings) and bool(recipe.model.fields.items)
     blocked = never_asked_for(recipe, dataset.catalog)

@@ -134,16 +134,16 @@ def _meaning(declared: EntityField | EventField) -> str:
 
 def save_field_rows(model: RetrievalModel, path: Path) -> None:
     """Write what the rows of the fields' tables stand for."""
-    tables = [pl.DataFrame({"table": name, "row": rows}) for name, rows in model.field_rows.items()]
+    tables = [pl.DataFrame({"table": name, "row": vectors.rows}) for name, vectors in model.field_tables.items()]
     pl.concat([pl.DataFrame(schema={"table": pl.String, "row": pl.String}), *tables]).write_parquet(path)
 
 
 def _field_rows(model: RetrievalModel, start: Artifact) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
     """The start model's row of every row of a field's table, -1 for a value that it did not know."""
-    if not model.field_rows:
+    if not model.field_tables:
         return {}
     known = pl.read_parquet(start.file(FIELD_ROWS))
-    return {name: rows_of(known.filter(pl.col("table") == name)["row"], rows) for name, rows in model.field_rows.items()}
+    return {name: rows_of(known.filter(pl.col("table") == name)["row"], vectors.rows) for name, vectors in model.field_tables.items()}
 
 
 def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:
@@ -157,7 +157,7 @@ def _learned(model: RetrievalModel, state: Mapping[str, _Value]) -> dict[str, _V
 
 def _refuse_other_shapes(model: RetrievalModel, old: dict[str, tuple[int, ...]], new: dict[str, tuple[int, ...]], start: Artifact) -> None:
     """What settings do not tell: the model was written by another version."""
-    rows = model.per_item | model.field_rows.keys()
+    rows = model.per_item | model.field_tables.keys()
     shapes = [{name: shape[1:] if name in rows else shape for name, shape in state.items()} for state in (new, old)]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         now, was = (each.get(name) for each in shapes)

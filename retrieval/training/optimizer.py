@@ -108,7 +108,7 @@ def _row_wise_tables(
         yield _ITEMS, RowWiseAdam(model.items.embedding.weight, model.items.read_row_wise(), settings, model.items.held)
     if settings.item_table == "dense" or not isinstance(model, RetrievalModel):
         return
-    for name, vectors in model.field_tables():
+    for name, vectors in model.field_tables.items():
         if len(vectors.table) >= ROW_WISE_FROM:
             yield name, RowWiseAdam(vectors.table, vectors.read_row_wise(), settings)
 

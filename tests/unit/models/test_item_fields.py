@@ -218,8 +218,8 @@ def test_a_large_table_of_fields_moves_as_a_sweep_would_move_it_and_goes_on_afte
         Optimizer(ours, settings, row_wise=False),
         Optimizer(swept, settings.model_copy(update={"item_table": "dense"}), row_wise=False),
     )
-    assert "items.fields.vectors.moment" in optimizers[0].state()
-    assert "items.fields.vectors.moment" not in optimizers[1].state()
+    assert "items.fields.vectors.table.moment" in optimizers[0].state()
+    assert "items.fields.vectors.table.moment" not in optimizers[1].state()
     objective = {id(model): objective_of(model, negatives=8) for model in (ours, swept)}
     table, start = swept.items.fields.vectors.table, ours.items.fields.vectors.table.detach().clone()
     moment = torch.zeros(len(table))

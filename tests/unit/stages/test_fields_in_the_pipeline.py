@@ -247,7 +247,7 @@ def test_a_warm_start_knows_values_by_their_names(tmp_path: Path) -> None:
     model, _ = Beginning(today.recipe, today.dataset, yesterday).model()
     name, old = "items.fields.vectors.table", load_file(yesterday.file("model.safetensors"))
     fresh, _ = Beginning(today.recipe, today.dataset).model()
-    assert model.field_rows[name].to_list() == [
+    assert model.field_tables[name].rows.to_list() == [
         "group#0",
         "group=g0",
         "group=g2",
