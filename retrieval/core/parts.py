@@ -1,19 +1,23 @@
 """Parts of an artifact in the making that outlive their process: whoever comes back finds them and goes on."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact
+from retrieval import __version__
+from retrieval.core.artifacts import FileRecord, StagedArtifact, is_intact, library_versions
 from retrieval.core.durable import write_durably
 from retrieval.core.locks import exclusive, lock_of
+from retrieval.core.logging import get_logger
 from retrieval.core.resources import as_resource_error
 from retrieval.core.sealed import Sealed, read_sealed, sealed_text
 
-_RECORD = "part.json"
+_RECORD, _MAKERS = "part.json", "made-by.json"
+log = get_logger("parts")
 
 
 class PartRecord(Sealed):
@@ -69,9 +73,37 @@ def own_scratch(staged: StagedArtifact, what: str) -> Iterator[Path]:
     Raises:
         ConflictError: another process writes the same artifact.
     """
-    with exclusive(lock_of(staged.scratch()), what):
-        # Once more: who held the lock before may have removed it.
-        yield staged.scratch()
+    scratch = staged.scratch()
+    with alone_in(scratch, what):
+        yield scratch
+
+
+@contextlib.contextmanager
+def alone_in(scratch: Path, what: str) -> Iterator[None]:
+    """A scratch directory for this process alone, made if missing.
+
+    What other versions of the libraries that decide results left there goes: an artifact that was begun by one and ended by another
+    would be no function of its settings, and its manifest would name the last one only.
+
+    Raises:
+        ConflictError: another process works in it.
+    """
+    with exclusive(lock_of(scratch), what):
+        _keep_own(scratch)
+        yield
+
+
+def _keep_own(scratch: Path) -> None:
+    makers, own = scratch / _MAKERS, json.dumps({"retrieval": __version__, **library_versions()})
+    before = makers.read_text(encoding="utf-8") if makers.is_file() else ""
+    if before == own:
+        return
+    # Who held the lock before may have removed it.
+    if scratch.is_dir() and any(scratch.iterdir()):
+        log.warning("begins anew: other versions began it", where=str(scratch), before=before, now=own)
+        shutil.rmtree(scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_durably(makers, own)
 
 
 def _found(folder: Path) -> PartRecord | None:

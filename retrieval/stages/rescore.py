@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.core.errors import DataContractError
-from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.logging import get_logger
+from retrieval.core.parts import own_scratch
 from retrieval.core.progress import progress
 from retrieval.core.resources import keep_freed_memory
 from retrieval.core.seeds import derive_seed
@@ -66,8 +66,9 @@ def write_rescorer(serving: Serving, staged: StagedArtifact) -> None:
         ConflictError: another process trains the same.
     """
     keep_freed_memory()
-    recipe, kept = serving.recipe, Checkpoints(staged.scratch())
-    with exclusive(lock_of(staged.scratch()), f"re-scorer of {recipe.name}"):
+    recipe = serving.recipe
+    with own_scratch(staged, f"re-scorer of {recipe.name}") as scratch:
+        kept = Checkpoints(scratch)
         run, about = rescoring_run(serving, kept)
         state = train(run)
         kept.give_best(staged.path(WEIGHTS))

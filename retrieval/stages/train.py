@@ -14,8 +14,8 @@ from torch import Tensor
 
 from retrieval.core.artifacts import Artifact, StagedArtifact, write_json
 from retrieval.core.errors import DataContractError
-from retrieval.core.locks import exclusive, lock_of
 from retrieval.core.logging import get_logger
+from retrieval.core.parts import alone_in
 from retrieval.core.resources import keep_freed_memory
 from retrieval.core.seeds import derive_seed
 from retrieval.data.dataset import Dataset
@@ -92,7 +92,7 @@ def write_model(beginning: Beginning, checkpoints: Path, staged: StagedArtifact)
     keep_freed_memory()
     recipe, dataset = beginning.recipe, beginning.dataset
     # Two runs of one recipe would overwrite each other's checkpoints; the lock lies beside them, because they are removed.
-    with exclusive(lock_of(checkpoints), f"training of {recipe.name}"):
+    with alone_in(checkpoints, f"training of {recipe.name}"):
         kept = Checkpoints(checkpoints)
         state, model, about = _fit(beginning, kept)
         _write_weights(model, kept, staged.path(WEIGHTS))
@@ -152,7 +152,7 @@ def train_until(beginning: Beginning, checkpoints: Path, stop: int | None) -> Tr
     """
     keep_freed_memory()
     recipe = beginning.recipe
-    with exclusive(lock_of(checkpoints), f"training of {recipe.name}"):
+    with alone_in(checkpoints, f"training of {recipe.name}"):
         return _fit(beginning, Checkpoints(checkpoints), stop or recipe.train.steps).state
 
 

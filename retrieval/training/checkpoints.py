@@ -119,7 +119,8 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove everything: what lies here belongs to another training."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in [*self._found(), *self.folder.glob(f"{_BEST}.*")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._best_sha256 = ""
 
     @property

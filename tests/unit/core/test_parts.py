@@ -51,6 +51,18 @@ def test_who_comes_back_writes_what_is_missing_only(tmp_path: Path) -> None:
     artifact.verify()
 
 
+def test_what_other_versions_of_libraries_began_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """As after an upgrade between a night that was killed and the one that goes on."""
+    workspace, names = Workspace(tmp_path), ["one", "two", "three"]
+    with pytest.raises(StoppedError):
+        write(workspace, names, stop_after=2)
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(parts_module, "library_versions", lambda: {"numpy": "0.0"})
+        write(workspace, ["one"], stop_after=0)
+    assert "begins anew" in capsys.readouterr().out
+    assert write(workspace, names)[1] == names
+
+
 def test_a_damaged_part_is_written_again(tmp_path: Path) -> None:
     workspace, names = Workspace(tmp_path), ["one", "two", "three"]
     with pytest.raises(StoppedError):

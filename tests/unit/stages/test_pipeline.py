@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from retrieval.core import parts
 from retrieval.core.artifacts import StagedArtifact
 from retrieval.core.errors import ConflictError, DataContractError, ResourceError, UsageError
 from retrieval.stages import prepare
@@ -94,6 +95,19 @@ def test_bad_rows_are_left_where_the_recipe_says_by_its_name(tmp_path: Path) -> 
     with pytest.raises(DataContractError, match=r"quarantine/a recipe/log\.parquet"):
         _ = pipeline.dataset
     assert (tmp_path / "workspace/quarantine/a recipe/log.parquet").is_file()
+
+
+def test_a_training_goes_on_with_the_libraries_that_began_it_or_begins_anew(tmp_path: Path, monkeypatch, capsys) -> None:
+    pipeline = pipeline_on(walks(10, 8), tmp_path)
+    pipeline.train_until(1)
+    pipeline.train_until(2)
+    assert "resumed" in capsys.readouterr().out
+    monkeypatch.setattr(parts, "library_versions", lambda: {"torch": "0.0"})
+    pipeline.train_until(2)
+    said = capsys.readouterr().out
+    assert "begins anew" in said
+    assert "resumed" not in said
+    assert pipeline.model_artifact.summary["steps"] == 3
 
 
 def test_a_finished_model_is_opened_without_writing_anything(tmp_path: Path) -> None:
