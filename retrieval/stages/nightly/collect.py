@@ -78,7 +78,8 @@ def _made(root: Path, name: str) -> set[Name]:
 
 def _pulled(root: Path, name: str) -> set[Name]:
     """What versions of nights brought that ran elsewhere."""
-    here = {record.run for record in Nights(root, name).all()}
+    nights = Nights(root, name)
+    here = {record.run for record in nights.all()} | nights.damaged().keys()
     return _artifacts(version for version in Publication(root, name).given() if version.about.get("run") not in here)
 
 
