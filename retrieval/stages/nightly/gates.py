@@ -102,10 +102,10 @@ def drift_gate(settings: DataGates, night: DayProfile, good: DayProfile | None) 
     return judged("drift", drifts[worst], f"at most {settings.max_drift:g} bits", held=held, found=found)
 
 
-def bad_gate(settings: DataGates, night: DayProfile, past: Past, new_rows: int) -> Gate:
+def bad_gate(settings: DataGates, night: DayProfile, past: Past, new_rows: int, contract: float) -> Gate:
     """Rows in quarantine that were not there when the last version was made, among about `new_rows` of the log.
 
-    The contract's own threshold is a share of the whole log, in which one broken day is little.
+    contract: its own threshold, which is a share of the whole log, in which one broken day is little; no fewer are allowed here.
     """
     if not past.read:
         return not_judged("bad", "no earlier day is published")
@@ -113,7 +113,8 @@ def bad_gate(settings: DataGates, night: DayProfile, past: Past, new_rows: int) 
     bad = {rule: count for rule, count in more.items() if count > 0}
     share, rules = sum(bad.values()) / max(new_rows, 1), ", ".join(f"{rule} {count}" for rule, count in bad.items())
     found = f"{share:.2%} of {new_rows} rows since {past.read}{f' ({rules})' if rules else ''}"
-    return judged("bad", share, f"at most {settings.max_bad:.2%} in quarantine", held=share <= settings.max_bad, found=found)
+    most = max(settings.max_bad, contract)
+    return judged("bad", share, f"at most {most:.2%} in quarantine", held=share <= most, found=found)
 
 
 def ids_gate(settings: DataGates, now: Mapping[str, pl.Series], before: Mapping[str, pl.Series]) -> Gate:

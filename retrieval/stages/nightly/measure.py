@@ -72,7 +72,7 @@ def data_gates(night: Pipeline, day: DayProfile, past: Past, published: Publishe
     return [
         gates.volume_gate(settings, day, past),
         gates.drift_gate(settings, day, past.day),
-        gates.bad_gate(settings, day, past, new_rows),
+        gates.bad_gate(settings, day, past, new_rows, night.recipe.data.contract.max_bad_share),
         gates.ids_gate(settings, _ids(artifact), _ids(published.artifact("dataset")) if published else {}),
     ]
 

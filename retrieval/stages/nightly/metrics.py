@@ -39,6 +39,8 @@ def _text(publication: Publication, record: NightRecord) -> Iterator[str]:
     yield from _family("stage_peak_memory_bytes", "Largest resident memory while a stage was made.", peaks)
     held = ((own | {"gate": each.name}, each.outcome != "failed") for each in record.gates)
     yield from _family("gate_held", "1 where a gate held, was overridden, or had nothing to judge.", held)
+    able = ((own | {"gate": each.name}, each.outcome != "not judged") for each in record.gates)
+    yield from _family("gate_judged", "0 where a gate had nothing to judge.", able)
     values = ((own | {"gate": each.name}, each.value) for each in record.gates if each.value is not None)
     yield from _family("gate_value", "What a gate found.", values)
     if current:

@@ -179,7 +179,7 @@ class _Night:
         """A day is published once, whatever has come to its log since, unless somebody asks for it again; its figures are told again."""
         if current.date != self.request.date.isoformat() or self.request.again:
             return False
-        self.log.note(published=current.number, **self.log.told_by(current.about.get("run", "")))
+        self.log.note(published=current.number, **self.log.told_of(current.number))
         log.info("published already", version=current.number, remedy="--again runs the night anew")
         return True
 

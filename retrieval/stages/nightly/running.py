@@ -30,9 +30,9 @@ class RunLog:
         self.record = self.record.model_copy(update={**changes, "seconds": round(time.monotonic() - self._start, 3)})
         self._nights.write(self.record)
 
-    def told_by(self, run: str) -> dict[str, object]:
-        """What an earlier run found, as this one would find it; nothing where its record is gone."""
-        found = next((each for each in self._nights.all() if each.run == run), None)
+    def told_of(self, version: int) -> dict[str, object]:
+        """What the run found that published a version, as this one would find it; nothing where it ran elsewhere or its record is gone."""
+        found = next((each for each in self._nights.all() if (each.status, each.published) == ("published", version)), None)
         if found is None:
             return {}
         stages = tuple(stage.model_copy(update={"skipped": True}) for stage in found.stages)

@@ -15,7 +15,8 @@ class DataGates(Settings):
 
     volume: least and greatest number of events, as a multiple of the median of the last 28 good days. max_drift: Jensen-Shannon divergence
     in bits (0 the same, 1 nothing in common) of the hours, kinds and categories of events from the last good day's, what chance gives
-    taken off. max_bad: rows that are newly in quarantine, as a share of the rows that are new. min_kept: share of the published users and
+    taken off. max_bad: rows that are newly in quarantine, as a share of the rows that are new; at least the
+    contract's max_bad_share. min_kept: share of the published users and
     items that the night still knows by their ids.
     """
 

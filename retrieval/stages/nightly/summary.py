@@ -7,7 +7,7 @@ from retrieval.core.locks import Owner
 from retrieval.core.publication import Move, Version
 from retrieval.stages.nightly.records import NightRecord
 
-_MARKS = {"held": "ok", "failed": "FAILED", "overridden": "OVERRIDDEN", "not judged": "-"}
+_MARKS = {"held": "ok", "failed": "FAILED", "overridden": "OVERRIDDEN", "not judged": "NOT JUDGED"}
 
 
 def screen(record: NightRecord) -> str:

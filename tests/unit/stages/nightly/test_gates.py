@@ -71,9 +71,9 @@ def test_a_log_that_loses_a_twentieth_of_itself_every_night_is_seen() -> None:
 )
 def test_rows_that_are_newly_bad_are_a_share_of_the_new_ones(bad: dict[str, int], outcome: str) -> None:
     """Of a thousand new rows fifty may be bad, however long the log is, and however many old ones are no longer in it."""
-    found = gates.bad_gate(DataGates(), day(900, bad=bad), after(day(1000, bad={"late_time": 100})), 1000)
+    found = gates.bad_gate(DataGates(), day(900, bad=bad), after(day(1000, bad={"late_time": 100})), 1000, 0.01)
     assert found.outcome == outcome
-    assert gates.bad_gate(DataGates(), day(900, bad=bad), Past(), 1000).outcome == "not judged"
+    assert gates.bad_gate(DataGates(), day(900, bad=bad), Past(), 1000, 0.01).outcome == "not judged"
 
 
 def test_ids_of_another_type_and_of_other_people_fail() -> None:

@@ -325,3 +325,12 @@ def test_paths_may_hold_the_date(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no day"):
         parse_date("2024-02-30")
     assert (dt.datetime.now(dt.UTC).date() - parse_date("yesterday")).days in (1, 2)
+
+
+def test_what_was_not_judged_is_seen(three) -> None:
+    """By whoever looks at the screen, and by whoever waits for an alert."""
+    assert "NOT JUDGED" in screen(three.records[0])
+    assert "NOT JUDGED" not in screen(three.records[2])
+    publication = Publication(three.workspace, "walk")
+    told = [write_metrics(three.request(7).recipe(), publication, three.records[night]).read_text() for night in (0, 2)]
+    assert ['gate_judged{recipe="walk",gate="recall"} 1.0' in text for text in told] == [False, True]
