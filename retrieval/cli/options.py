@@ -20,7 +20,9 @@ SetOption = Annotated[
 ]
 EngineOption = Annotated[
     Literal["local", "ray"] | None,
-    typer.Option(help="What makes the lists: this process, or the tasks of a Ray cluster (machine.engine; see docs/processes.md)."),
+    typer.Option(
+        help="What makes lists and users' vectors: this process, or the tasks of a Ray cluster (machine.engine; see docs/processes.md)."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, everything else on standard error.")]
 WORKSPACE = Path("workspace")

@@ -70,6 +70,7 @@ def embed(
     ] = "all",
     file_format: Annotated[Literal["parquet", "npy"], typer.Option("--format", help="npy has the ids in parquet beside it.")] = "parquet",
     shard_rows: Annotated[int, typer.Option(min=1, help="Vectors in an exported file, at most.")] = 250_000,
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make the item vectors that the index is built from; --export writes them and the users' as files.
@@ -80,8 +81,9 @@ def embed(
     Example: retrieval embed pipelines/sample.toml --export vectors --format npy
     """
     if export is None:
-        if users != "all":
-            raise UsageError("--users says whose vectors to export", remedy="add --export FOLDER")
+        for option, given in (("--users", users != "all"), ("--engine", engine is not None)):
+            if given:
+                raise UsageError(f"{option} is about the users whose vectors are exported", remedy="add --export FOLDER")
         return _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.vectors)
     from retrieval.stages.audience import Scope
     from retrieval.stages.export import ExportSettings
@@ -89,7 +91,7 @@ def embed(
     named = {"all": Scope(who="all"), "held-out": Scope(who="held-out"), "none": None}
     scope = named[users] if users in named else Scope.of_file(Path(users))
     settings = ExportSettings(users=scope, format=file_format, shard_rows=shard_rows)
-    return _stage(recipe, workspace, overrides, as_json, lambda pipeline: pipeline.export(export, settings))
+    return _stage(recipe, workspace, with_engine(overrides, engine), as_json, lambda pipeline: pipeline.export(export, settings))
 
 
 def build_index(

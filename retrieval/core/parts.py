@@ -37,10 +37,10 @@ class ResumableParts:
         """Whether an earlier process left the part whole."""
         return _found(self._scratch / name) is not None
 
-    def ensure(self, name: str, write: Callable[[StagedArtifact], None]) -> dict[str, Any]:
+    def ensure(self, name: str, write: Callable[[StagedArtifact], None], named: Callable[[str], str] = str) -> dict[str, Any]:
         """Put a part into the artifact, written now or found intact from an earlier process; its summary.
 
-        `name` is the part's directory in the scratch space; files have their names in the artifact from `write`.
+        `name` is the part's directory in the scratch space; `named` gives the names in the artifact of the files that `write` names.
 
         Raises:
             ResourceError: the disk is full or may not be written.
@@ -49,10 +49,24 @@ class ResumableParts:
         try:
             record = _found(folder) or _written(folder, write)
             for file in record.files:
-                _adopt(folder / file, self._staged.path(file))
+                _adopt(folder / file, self._staged.path(named(file)))
         except OSError as error:
             raise as_resource_error(error, folder) or error from error
         return record.summary
+
+
+def write_part(scratch: Path, name: str, write: Callable[[StagedArtifact], None]) -> dict[str, Any]:
+    """Write a part for whoever puts the artifact together, unless it is there whole; its summary.
+
+    Raises:
+        ConflictError: another process writes it. ResourceError: the disk is full or may not be written.
+    """
+    folder = scratch / name
+    try:
+        with exclusive(lock_of(folder), f"part {name}"):
+            return (_found(folder) or _written(folder, write)).summary
+    except OSError as error:
+        raise as_resource_error(error, folder) or error from error
 
 
 @contextlib.contextmanager

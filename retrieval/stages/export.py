@@ -1,8 +1,9 @@
 """embed --export: the vectors of items and users as numbered files, for whoever serves or studies them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from retrieval.core.arrays import save_array
 from retrieval.core.artifacts import Artifact, StagedArtifact
-from retrieval.core.parts import ResumableParts, resumable_parts
+from retrieval.core.parts import ResumableParts, resumable_parts, write_part
 from retrieval.core.progress import progress
 from retrieval.core.settings import Settings
 from retrieval.data.dataset import Dataset
@@ -20,6 +21,9 @@ from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import load_vectors
 from retrieval.stages.user_vectors import PART_USERS, AbstractUserVectors, part_users, vectors_frame
 
+Elsewhere = Callable[[Path, Sequence[int]], None]
+"""Makes users' parts of an export by their numbers, in its scratch space."""
+_FILE = "part-"
 _SCORE = "the largest inner product of the item's vector with one of the user's"
 
 
@@ -47,13 +51,15 @@ def export_identity(settings: ExportSettings, batch_users: int) -> dict[str, Any
     return {**found, "batch_users": batch_users} if settings.users else found
 
 
-def write_export(source: Exported, settings: ExportSettings, staged: StagedArtifact) -> None:
+def write_export(source: Exported, settings: ExportSettings, staged: StagedArtifact, elsewhere: Elsewhere | None = None) -> None:
     """Write items/part-*: item_id and vector, and with users users/part-*: user_id, interest and vector, of valid interests.
 
     Vectors are float32 and as they are scored: an inner product of two of them is the score that is served. With
     `npy` the vectors of part-N.npy belong to the rows of part-N.parquet. A file holds whole users, and rows lie in
     the order of the dataset. Held at once: the vectors of a file and those of a batch of users. What a killed process
     has finished of the users is not encoded again.
+
+    elsewhere: makes those of the users' parts that are not there yet, such as the tasks of a cluster do; they are put together here.
 
     Raises:
         ConflictError: another process writes the same export.
@@ -69,15 +75,38 @@ def write_export(source: Exported, settings: ExportSettings, staged: StagedArtif
         "model_id": vectors["model_id"],
         "vectors_id": source.vectors.id,
         "catalog_fingerprint": vectors["catalog_fingerprint"],
-        "items": _write_files(_item_frames(source, settings.shard_rows), "items", 0, settings, staged)["rows"],
+        "items": _write_files(_item_frames(source, settings.shard_rows), "items", settings, staged)["rows"],
     }
     if audience is not None and settings.users is not None:
         with resumable_parts(staged, "export") as parts, progress("embed", len(audience.users)) as bar:
-            rows = 0
-            for written in _write_users(source, audience, settings, parts):
+            pieces, rows = _pieces(source, audience), 0
+            missing = [number for number in range(len(pieces)) if not parts.has(_part(number))]
+            if elsewhere is not None and missing:
+                elsewhere(staged.scratch(), missing)
+            for written in _write_users(source, pieces, settings, parts):
                 rows += written["rows"]
                 bar.advance(written["users"])
         staged.summary |= {"scope": settings.users.who, "users": len(audience.users), "user_vectors": rows}
+
+
+def export_part(source: Exported, settings: ExportSettings, scratch: Path, number: int) -> dict[str, Any]:
+    """Write one of the users' parts into the scratch space of an export; how many users, rows and files it has.
+
+    Raises:
+        ConflictError: another process writes it.
+    """
+    assert settings.users is not None  # noqa: S101 - without users there are no parts of them
+    piece = _pieces(source, settings.users.audience(source.dataset))[number]
+    return write_part(scratch, _part(number), partial(_write_part, source, piece, settings))
+
+
+def _pieces(source: Exported, audience: Audience) -> list[Audience]:
+    """The users of every part. A folder without a file could not be read as a table of nobody."""
+    return list(audience.pieces(part_users(source.batch_users, PART_USERS))) or [audience]
+
+
+def _part(number: int) -> str:
+    return f"users-{number:05d}"
 
 
 def _item_frames(source: Exported, size: int) -> Iterator[pl.DataFrame]:
@@ -88,18 +117,23 @@ def _item_frames(source: Exported, size: int) -> Iterator[pl.DataFrame]:
         yield pl.DataFrame({"item_id": ids[rows], "vector": vectors})
 
 
-def _write_users(source: Exported, audience: Audience, settings: ExportSettings, parts: ResumableParts) -> Iterator[dict[str, Any]]:
+def _write_users(source: Exported, pieces: Sequence[Audience], settings: ExportSettings, parts: ResumableParts) -> Iterator[dict[str, Any]]:
     """Export the users in parts that a process can go on after; what became of each part."""
-    file, size = 0, part_users(source.batch_users, PART_USERS)
-    # A folder without a file could not be read as a table of nobody.
-    for number, piece in enumerate(audience.pieces(size) if len(audience.users) else [audience]):
-        written = parts.ensure(f"users-{number:05d}", partial(_write_part, source, piece, file, settings))
+    file = 0
+    for number, piece in enumerate(pieces):
+        written = parts.ensure(_part(number), partial(_write_part, source, piece, settings), partial(_renumbered, file))
         file += written["files"]
         yield written
 
 
-def _write_part(source: Exported, piece: Audience, file: int, settings: ExportSettings, part: StagedArtifact) -> None:
-    written = _write_files(_user_frames(source, piece), "users", file, settings, part)
+def _renumbered(first: int, name: str) -> str:
+    """The name of a part's file among those of all parts, `first` of which come before."""
+    path = Path(name)
+    return f"{path.parent}/{_FILE}{first + int(path.stem.removeprefix(_FILE)):05d}{path.suffix}"
+
+
+def _write_part(source: Exported, piece: Audience, settings: ExportSettings, part: StagedArtifact) -> None:
+    written = _write_files(_user_frames(source, piece), "users", settings, part)
     part.summary |= {**written, "users": len(piece.users)}
 
 
@@ -110,16 +144,16 @@ def _user_frames(source: Exported, audience: Audience) -> Iterator[pl.DataFrame]
         yield vectors_frame(names.gather(encoded.audience.users), encoded)
 
 
-def _write_files(frames: Iterator[pl.DataFrame], kind: str, first: int, settings: ExportSettings, staged: StagedArtifact) -> dict[str, int]:
-    """Write frames as files of the settings' size, numbered from `first`; how many rows in how many files."""
-    rows, number = 0, first - 1
-    for number, file in enumerate(_cut_up(frames, settings.shard_rows), first):
-        name, ids = f"{kind}/part-{number:05d}", file.drop("vector")
+def _write_files(frames: Iterator[pl.DataFrame], kind: str, settings: ExportSettings, staged: StagedArtifact) -> dict[str, int]:
+    """Write frames as files of the settings' size, numbered from 0; how many rows in how many files."""
+    rows = files = 0
+    for file in _cut_up(frames, settings.shard_rows):
+        name, ids = f"{kind}/{_FILE}{files:05d}", file.drop("vector")
         if settings.format == "npy":
             save_array(staged.path(f"{name}.npy"), file["vector"].to_numpy())
         write_frame(ids if settings.format == "npy" else file, staged.path(f"{name}.parquet"))
-        rows += file.height
-    return {"rows": rows, "files": number + 1 - first}
+        rows, files = rows + file.height, files + 1
+    return {"rows": rows, "files": files}
 
 
 def _cut_up(frames: Iterator[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:

@@ -268,8 +268,17 @@ class Pipeline:
         return embed.write_vectors(self.model, self.model_artifact.id, self.dataset.catalog.fingerprint, staged)
 
     def _write_export(self, settings: ExportSettings, staged: StagedArtifact) -> None:
-        source = Exported(self.dataset, self.vectors, self.users, self.recipe.recall.batch_users)
-        write_export(source, settings, staged)
+        elsewhere = None
+        if self.recipe.machine.engine == "ray":
+            from retrieval.stages.ray_shards import make_export_parts
+
+            elsewhere = partial(make_export_parts, self, settings)
+        write_export(self.exported, settings, staged, elsewhere)
+
+    @property
+    def exported(self) -> Exported:
+        """What an export is made of."""
+        return Exported(self.dataset, self.vectors, self.users, self.recipe.recall.batch_users)
 
     def _write_index(self, staged: StagedArtifact) -> None:
         settings = build_index.index_settings(self.recipe)

@@ -1,12 +1,14 @@
-"""Recall over Ray: a shard is a task that does what `recall --shard` does; whoever gave the orders joins what was written."""
+"""Recall and embedding over Ray: a shard is a task, which does what `recall --shard` does, or writes a part of an export; whoever gave the
+orders joins what was written.
+"""
 
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from retrieval.core.artifacts import Artifact, Workspace, library_versions
 from retrieval.core.errors import ConflictError, ResourceError
@@ -16,13 +18,15 @@ from retrieval.models.device import choose_device
 from retrieval.stages.audience import Scope
 from retrieval.stages.crew import use_threads
 from retrieval.stages.ensure import Stages
-from retrieval.stages.over_ray import Order, run_tasks
+from retrieval.stages.export import ExportSettings, export_part
+from retrieval.stages.over_ray import Order, Task, run_tasks
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import MachineSettings, Recipe
 
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 60.0, 0.5
 _EVENTS_FROM = 20
 """Logging's number for INFO."""
+_Made = TypeVar("_Made")
 log = get_logger("recall")
 
 
@@ -32,26 +36,37 @@ def make_shards(pipeline: Pipeline, shards: Sequence[Scope], index: Artifact) ->
     Raises:
         ResourceError: as `run_tasks`, or a node does not see the workspace. RetrievalError: of a shard.
     """
+    missing = [scope for scope in shards if pipeline.found(scope, index) is None]
+    orders = {f"{each.shard}/{each.shards}": {"scope": each.model_dump(), "index": index.id} for each in missing}
+    _carry_out(pipeline, make_shard, orders, "recall", len(shards))
+
+
+def make_export_parts(pipeline: Pipeline, settings: ExportSettings, scratch: Path, numbers: Sequence[int]) -> None:
+    """Make some of the users' parts of an export in its scratch space, as tasks. Raises as `make_shards`."""
+    same = {"settings": settings.model_dump(mode="json"), "scratch": str(scratch.resolve())}
+    _carry_out(pipeline, make_export_part, {f"part {number}": {**same, "number": number} for number in numbers}, "embed", len(numbers))
+
+
+def _carry_out(pipeline: Pipeline, task: Task, orders: dict[str, dict[str, Any]], what: str, total: int) -> None:
+    """Give a task its orders, each with what all have in common; of the total, the others are done."""
     machine, device = pipeline.recipe.machine, choose_device(pipeline.recipe.machine.device)
     one = machine.model_copy(update={"threads": machine.threads or 1, "device": str(device), "engine": "local"})
-    shared = json.dumps(_shared(pipeline, index, one))
-    missing = [scope for scope in shards if pipeline.found(scope, index) is None]
-    orders = {f"{each.shard}/{each.shards}": {"shared": shared, "scope": each.model_dump()} for each in missing}
-    log.info("shards over Ray", shards=len(shards), missing=len(missing), threads=one.threads)
-    with progress("recall", len(shards), done=len(shards) - len(missing)) as bar:
-        for name, done in run_tasks(make_shard, orders, machine.ray, threads=one.threads, on_gpu=device.type == "cuda"):
+    shared = json.dumps(_shared(pipeline, one))
+    given = {name: {**order, "shared": shared} for name, order in orders.items()}
+    log.info("shards over Ray", shards=total, missing=len(given), threads=one.threads)
+    with progress(what, total, done=total - len(given)) as bar:
+        for name, done in run_tasks(task, given, machine.ray, threads=one.threads, on_gpu=device.type == "cuda"):
             bar.advance()
             log.info("shard done", shard=name, **done)
 
 
-def _shared(pipeline: Pipeline, index: Artifact, machine: MachineSettings) -> dict[str, Any]:
+def _shared(pipeline: Pipeline, machine: MachineSettings) -> dict[str, Any]:
     """What the orders of all shards say."""
     return {
         "recipe": pipeline.recipe.model_copy(update={"machine": machine}).model_dump(mode="json", by_alias=True),
         "folder": str(Path.cwd()),
         "workspace": str(pipeline.stages.workspace.root.resolve()),
         "dataset": pipeline.dataset_artifact.id,
-        "index": index.id,
         "libraries": library_versions(),
     }
 
@@ -62,18 +77,30 @@ def make_shard(order: Order) -> dict[str, Any]:
     Raises:
         ResourceError: this node has other libraries, or does not see the workspace. RetrievalError: of the shard.
     """
-    started = time.perf_counter()
-    pipeline, index = _opened(order["shared"])
-    shard = _patiently(pipeline, Scope.model_validate(order["scope"]), index)
-    return {"users": shard.summary["users"], "seconds": round(time.perf_counter() - started, 3), "node": os.uname().nodename}
+    started, pipeline = time.perf_counter(), _opened(order["shared"])
+    scope, index = Scope.model_validate(order["scope"]), _index(pipeline, order["index"])
+    shard = _patiently(lambda: pipeline.candidates(scope, index))
+    return _done(started, shard.summary["users"])
 
 
-def _patiently(pipeline: Pipeline, scope: Scope, index: Artifact) -> Artifact:
+def make_export_part(order: Order) -> dict[str, Any]:
+    """A task: write a part of an export. Raises as `make_shard`."""
+    started, pipeline = time.perf_counter(), _opened(order["shared"])
+    settings, scratch = ExportSettings.model_validate(order["settings"]), _seen(Path(order["scratch"]))
+    written = _patiently(lambda: export_part(pipeline.exported, settings, scratch, order["number"]))
+    return _done(started, written["users"])
+
+
+def _done(started: float, users: int) -> dict[str, Any]:
+    return {"users": users, "seconds": round(time.perf_counter() - started, 3), "node": os.uname().nodename}
+
+
+def _patiently(make: Callable[[], _Made]) -> _Made:
     """A node that Ray has lost may live on for a while: the lock is its until it ends or notices."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return pipeline.candidates(scope, index)
+            return make()
         except ConflictError:
             if time.monotonic() > deadline:
                 raise
@@ -81,7 +108,7 @@ def _patiently(pipeline: Pipeline, scope: Scope, index: Artifact) -> Artifact:
 
 
 @lru_cache(maxsize=1)
-def _opened(shared: str) -> tuple[Pipeline, Artifact]:
+def _opened(shared: str) -> Pipeline:
     """What the shards that this process makes have in common: verified and loaded once."""
     given = json.loads(shared)
     _require_same_libraries(given["libraries"])
@@ -93,7 +120,12 @@ def _opened(shared: str) -> tuple[Pipeline, Artifact]:
     pipeline = Pipeline(recipe, Stages(workspace, begins=_only_recall))
     # Found by its id: the log that it was made of may be anywhere, and hashing it would take long.
     pipeline.dataset_artifact = workspace.open("dataset", given["dataset"])
-    return pipeline, workspace.open("index", given["index"])
+    return pipeline
+
+
+@lru_cache(maxsize=1)
+def _index(pipeline: Pipeline, index: str) -> Artifact:
+    return pipeline.stages.workspace.open("index", index)
 
 
 def _require_same_libraries(expected: dict[str, str]) -> None:

@@ -43,7 +43,7 @@ class MachineSettings(Settings):
     threads: int = Field(0, ge=0)
     """0 takes every core this process may use; over Ray, one a task."""
     engine: Literal["local", "ray"] = "local"
-    """What makes lists: this process, or the tasks of a Ray cluster."""
+    """What makes lists and users' exported vectors: this process, or the tasks of a Ray cluster."""
     ray: RaySettings = RaySettings()
 
 

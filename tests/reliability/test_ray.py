@@ -17,6 +17,8 @@ if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed: pip install 'multi-interest-retrieval[ray]'", allow_module_level=True)
 
 ROOT = Path(__file__).parents[2]
+from retrieval.core.artifacts import open_artifact
+
 sys.path.insert(0, str(Path(__file__).parent))
 from ray_cluster import tree
 
@@ -85,15 +87,32 @@ def whole(command, contents, indexed: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def recalling(recipe: Path, workspace: Path, address: str, *more: str, environment=ENVIRONMENT) -> subprocess.Popen[str]:
-    words = ["recall", str(recipe), "--workspace", str(workspace), "--engine", "ray", "--set", f"machine.ray.address={address}"]
+    return started("recall", recipe, workspace, "--set", f"machine.ray.address={address}", *more, environment=environment)
+
+
+def started(verb: str, recipe: Path, workspace: Path, *more: str, environment=ENVIRONMENT) -> subprocess.Popen[str]:
+    words = [verb, str(recipe), "--workspace", str(workspace), "--engine", "ray", *SETTINGS, *more]
     return subprocess.Popen(
-        [sys.executable, "-m", "retrieval", *words, *SETTINGS, *more],
+        [sys.executable, "-m", "retrieval", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
         cwd=ROOT,
     )
+
+
+def test_vectors_of_users_are_exported_by_tasks(command, recipe: Path, nodes: Nodes, indexed: Path, tmp_path: Path) -> None:
+    done = command("embed", indexed, "--export", str(tmp_path / "whole/e"), *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    address = ("--set", f"machine.ray.address={nodes.address}")
+    _, said = (process := started("embed", recipe, indexed, "--export", str(tmp_path / "ray/e"), *address)).communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert said.count("shard done") == 1
+    exports = [open_artifact(tmp_path / place / "e") for place in ("whole", "ray")]
+    assert exports[0].manifest.files == exports[1].manifest.files
+    assert [each.id for each in exports] == [exports[0].id] * 2
+    assert not (tmp_path / "ray/.staging").exists()
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 4])

@@ -9,6 +9,7 @@ import pytest
 
 from retrieval.core.artifacts import Artifact
 from retrieval.core.errors import ConflictError, IntegrityError
+from retrieval.stages import export as export_module
 from retrieval.stages import user_vectors
 from retrieval.stages.audience import Scope
 from retrieval.stages.export import ExportSettings
@@ -131,3 +132,33 @@ def test_an_export_that_died_encodes_only_the_users_it_had_not_finished(
     # Of 25 users in parts of two batches, two parts were finished.
     assert batches[10:] == [4, 4, 1]
     assert again.manifest.files == whole.manifest.files
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "npy"])
+def test_tasks_export_what_one_process_exports(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    """In any order, beside a part that is there already; what a task wrote is not written again."""
+    monkeypatch.setattr(export_module, "PART_USERS", 8)
+    whole = pipeline.export(tmp_path / "whole", settings(format=file_format))
+    made: list[str] = []
+
+    def here(task: Any, orders: Any, _: Any, **more: Any) -> Any:
+        for name, order in reversed(orders.items()):
+            made.append(name)
+            written = task(order)
+            assert task(order)["users"] == written["users"]
+            yield name, written
+
+    monkeypatch.setattr("retrieval.stages.ray_shards.run_tasks", here)
+    machine = pipeline.recipe.machine.model_copy(update={"engine": "ray"})
+    other = Pipeline(pipeline.recipe.model_copy(update={"machine": machine}), pipeline.stages)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(export_module, "_renumbered", lambda *_: 1 / 0)
+        other.export(tmp_path / "tasks", settings(format=file_format))
+    assert made == ["part 3", "part 2", "part 1", "part 0"]
+    found = other.export(tmp_path / "tasks", settings(format=file_format))
+    assert len(made) == 4
+    assert (found.manifest.files, found.summary) == (whole.manifest.files, whole.summary)
+    assert len([name for name in found.manifest.files if name.startswith("users/")]) > 4
+    assert not (tmp_path / ".staging").exists()
