@@ -110,7 +110,8 @@ class RecallSettings(Settings):
     filter: which items anybody may get. mix_in: what is popular, for users with too little history.
     scores: as they were searched, or the probability that the user goes on to the item, learned from lists of validation
     users; the order of a list stays.
-    batch_users: users encoded and searched at once; it bounds memory. Scores move by it in their last bits.
+    batch_users: users encoded and searched at once; it bounds memory. On a CPU multiples of 1,024 give the same bytes; scores move by
+        other batches in their last bits.
     threads: 0 for all cores.
     """
 

@@ -18,6 +18,9 @@ from retrieval.stages.user_vectors import AbstractUserVectors, UserInterests, Vi
 
 _USERS_AT_ONCE = 64
 """On a CPU: so few that their states stay in the second cache."""
+_USERS_IN_ORDER = 1024
+"""On a CPU: users who are put in order of their lengths together, so that batches of so many, or of a multiple, encode the same ones at
+once: products of other shapes round differently."""
 
 
 class EncodedHistories(AbstractUserVectors):
@@ -42,9 +45,10 @@ class EncodedHistories(AbstractUserVectors):
 
     def _interests(self, audience: Audience, events: VisibleEvents) -> UserInterests:
         lengths = np.minimum(audience.visible, self.history)
+        on_cpu = self._device.type == "cpu"
         # Users of like lengths share a window that is no longer than they need.
-        order = np.argsort(lengths, kind="stable")
-        size = _USERS_AT_ONCE if self._device.type == "cpu" else len(order)
+        order = np.lexsort((lengths, np.arange(len(lengths)) // _USERS_IN_ORDER)) if on_cpu else np.argsort(lengths, kind="stable")
+        size = _USERS_AT_ONCE if on_cpu else len(order)
         parts = [order[first : first + size] for first in range(0, len(order), size)]
         found = [self._encoded(audience.of(part), part, int(lengths[part].max(initial=1)), events) for part in parts]
         together = UserInterests(*(_back_in_order(arrays, order) for arrays in zip(*found, strict=True)))
