@@ -1,4 +1,4 @@
-"""Lists have the same bytes for three batch sizes, and for one thread and two."""
+"""Lists have the same bytes for three batch sizes, and for one thread and two; ten times the users take no more memory."""
 
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,19 @@ def recipe_of(folder: Path, **changes: Any) -> Recipe:
     return parse_recipe(with_values(values, changes, "test"), "same.toml")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Histories of very different lengths, and a trained model."""
-    folder, random = tmp_path_factory.mktemp("same"), np.random.default_rng(2)
-    owner = np.repeat(np.arange(USERS), random.integers(3, 24, USERS))
+def trained(folder: Path, users: int) -> Path:
+    """A log with histories of very different lengths, and a model of it."""
+    random = np.random.default_rng(2)
+    owner = np.repeat(np.arange(users), random.integers(3, 24, users))
     log = {"user_id": owner, "item_id": random.integers(ITEMS, size=len(owner)), "timestamp": np.arange(len(owner))}
     pl.DataFrame(log).write_parquet(folder / "log.parquet")
-    _ = open_run(recipe_of(folder), folder / "workspace").vectors
+    _ = open_run(recipe_of(folder), folder / "workspace").index
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("same"), USERS)
 
 
 def lists(folder: Path, **changes: Any) -> dict[str, str]:
@@ -63,3 +67,14 @@ def test_three_batch_sizes_and_two_threads_give_the_same_bytes(folder: Path, fac
         workspace.remove("candidates", path.name)
     assert lists(folder, **index, **{"machine.threads": 2}) == whole
     open_run(recipe_of(folder), folder / "workspace")
+
+
+def test_ten_times_the_users_take_no_more_memory(folder: Path, tmp_path: Path) -> None:
+    """The peak of the stage, code and libraries included, within a tenth; a first run compiles what the others find."""
+    peaks = []
+    for place, batch in ((folder, 512), (folder, 256), (trained(tmp_path, 10 * USERS), 256)):
+        pipeline = Pipeline(recipe_of(place, **{"recall.batch_users": batch}), Stages(Workspace(place / "workspace")))
+        _ = pipeline.index, pipeline.users
+        peaks.append(pipeline.candidates(Scope(who="all")).manifest.peak_memory_bytes)
+    print(f"peaks of a recall of {USERS} and {10 * USERS} users: {peaks[1] / 1e6:.0f} and {peaks[2] / 1e6:.0f} MB")
+    assert peaks[2] <= 1.1 * peaks[1]
