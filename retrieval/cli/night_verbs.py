@@ -12,10 +12,12 @@ from retrieval.cli.options import (
     JsonOption,
     RecipePath,
     SetOption,
+    StoreOption,
     WorkspaceOption,
     discard_output,
     show,
     with_engine,
+    with_store,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def nightly(
     engine: EngineOption = None,
     again: Annotated[bool, typer.Option("--again", help="Run the night although its day is published already.")] = False,
     new_normal: NewNormalOption = False,
+    store: StoreOption = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run, with rows, memory, disk and time, and do nothing.")
     ] = False,
@@ -55,7 +58,8 @@ def nightly(
     from retrieval.stages.nightly.gates import parse_overrides
     from retrieval.stages.nightly.request import Request, parse_date
 
-    request = Request(recipe, parse_date(date), workspace, tuple(with_engine(overrides, engine)), again, new_normal)
+    changes = tuple(with_store(with_engine(overrides, engine), store))
+    request = Request(recipe, parse_date(date), workspace, changes, again, new_normal)
     if dry_run:
         from retrieval.stages.nightly.plan import plan, plan_lines
 
@@ -72,6 +76,7 @@ def retry(
     workspace: WorkspaceOption = WORKSPACE,
     override: OverrideOption = None,
     new_normal: NewNormalOption = False,
+    store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Run the last night again, as it was asked for, from where it failed.
@@ -82,7 +87,8 @@ def retry(
     from retrieval.stages.nightly.gates import parse_overrides
     from retrieval.stages.recipe import read_recipe
 
-    verbs.retry(workspace, read_recipe(recipe), parse_overrides(override or ()), partial(_show, as_json=as_json), new_normal=new_normal)
+    read, overrides = read_recipe(recipe, with_store(None, store)), parse_overrides(override or ())
+    verbs.retry(workspace, read, overrides, partial(_show, as_json=as_json), path=recipe, new_normal=new_normal)
 
 
 def publish(
@@ -91,6 +97,7 @@ def publish(
     workspace: WorkspaceOption = WORKSPACE,
     override: OverrideOption = None,
     new_normal: NewNormalOption = False,
+    store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Publish a night that a gate held back.
@@ -102,9 +109,8 @@ def publish(
     from retrieval.stages.nightly.request import parse_date
     from retrieval.stages.recipe import read_recipe
 
-    day = parse_date(date) if date else None
-    shown = partial(_show, as_json=as_json)
-    verbs.publish(workspace, read_recipe(recipe), day, parse_overrides(override or ()), shown, new_normal=new_normal)
+    day, read, overrides = parse_date(date) if date else None, read_recipe(recipe, with_store(None, store)), parse_overrides(override or ())
+    verbs.publish(workspace, read, day, overrides, partial(_show, as_json=as_json), path=recipe, new_normal=new_normal)
 
 
 def rollback(
@@ -112,6 +118,7 @@ def rollback(
     to: Annotated[int, typer.Option(min=0, help="Number of the version; by default the one that was current before.")] = 0,
     why: Annotated[str, typer.Option(help="For the history.")] = "",
     workspace: WorkspaceOption = WORKSPACE,
+    store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Make an earlier version current again, after every byte of it was checked.
@@ -121,43 +128,31 @@ def rollback(
     from retrieval.stages.nightly import verbs
     from retrieval.stages.recipe import read_recipe
 
-    version = verbs.rollback(workspace, read_recipe(recipe), to, why)
+    version = verbs.rollback(workspace, read_recipe(recipe, with_store(None, store)), to, why)
     show(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published", as_json=as_json)
 
 
-def push(
-    recipe: RecipePath,
-    to: Annotated[str, typer.Option(metavar="s3://BUCKET/PREFIX", help="The store.", show_default=False)],
-    workspace: WorkspaceOption = WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Make what is published here current in an s3-compatible store; of two machines that do so at once, one is told that it lost.
+def push(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, store: StoreOption = "", as_json: JsonOption = False) -> None:
+    """Make what is published here current in an s3-compatible store; nights with a store do so themselves.
 
-    Example: retrieval push pipelines/sample.toml --to s3://bucket/retrieval
+    Example: retrieval push pipelines/sample.toml --store s3://bucket/retrieval
     """
-    from retrieval.core.objects import ObjectStore
-    from retrieval.core.objects import push as send
+    from retrieval.stages.nightly.shared import SharedNights
     from retrieval.stages.recipe import read_recipe
 
-    version = send(workspace, read_recipe(recipe).name, ObjectStore(to))
-    show(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published in {to}", as_json=as_json)
+    version = SharedNights(workspace, read_recipe(recipe, with_store(None, store))).push()
+    show(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published there", as_json=as_json)
 
 
-def pull(
-    recipe: RecipePath,
-    origin: Annotated[str, typer.Option("--from", metavar="s3://BUCKET/PREFIX", help="The store.", show_default=False)],
-    workspace: WorkspaceOption = WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Make what is published in a store current here, after every byte of it was checked.
+def pull(recipe: RecipePath, workspace: WorkspaceOption = WORKSPACE, store: StoreOption = "", as_json: JsonOption = False) -> None:
+    """Make what is published in a store current here, where it is served, after every byte of it was checked.
 
-    Example: retrieval pull pipelines/sample.toml --from s3://bucket/retrieval
+    Example: retrieval pull pipelines/sample.toml --store s3://bucket/retrieval
     """
-    from retrieval.core.objects import ObjectStore
-    from retrieval.core.objects import pull as fetch
+    from retrieval.stages.nightly.shared import SharedNights
     from retrieval.stages.recipe import read_recipe
 
-    version = fetch(workspace, read_recipe(recipe).name, ObjectStore(origin))
+    version = SharedNights(workspace, read_recipe(recipe, with_store(None, store))).pull()
     show(version.model_dump(mode="json"), f"version {version.number} of {version.date} is published", as_json=as_json)
 
 

@@ -24,6 +24,15 @@ EngineOption = Annotated[
         help="What makes lists and users' vectors: this process, or the tasks of a Ray cluster (machine.engine; see docs/processes.md)."
     ),
 ]
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="s3://BUCKET/PREFIX",
+        help="What machines have in common (nightly.store; see docs/nightly.md).",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, everything else on standard error.")]
 WORKSPACE = Path("workspace")
 
@@ -31,6 +40,11 @@ WORKSPACE = Path("workspace")
 def with_engine(overrides: list[str] | None, engine: str | None) -> list[str]:
     """The overrides, and that of the engine where one was named."""
     return [*(overrides or ()), *([f"machine.engine={engine}"] if engine else ())]
+
+
+def with_store(overrides: list[str] | None, store: str) -> list[str]:
+    """The overrides, and that of the store where one was named."""
+    return [*(overrides or ()), *([f"nightly.store={store}"] if store else ())]
 
 
 def open_pipeline(recipe: Path, workspace: Path, overrides: list[str] | None) -> "Pipeline":

@@ -14,9 +14,8 @@ need neither the pointer nor older versions and moves.
 
 import contextlib
 import datetime as dt
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +69,14 @@ class Pointer(Sealed):
     sha256: str
 
 
+Announce = Callable[[Version, Sequence[Move | None]], None]
+"""Is told of a move before it is made here: the version, and all moves with this one, None for damaged ones; an error stops the move."""
+
+
+def _unheard(_: Version, __: Sequence[Move | None]) -> None:
+    """Nobody listens."""
+
+
 class Publication:
     """The versions of one name in a workspace."""
 
@@ -100,23 +107,32 @@ class Publication:
             UsageError: there is none. IntegrityError: its file is damaged.
         """
         if not self._file(number).is_file():
-            known = ", ".join(str(each) for each in self._numbers()) or "none"
+            known = ", ".join(str(each) for each in self.numbers()) or "none"
             raise UsageError(f"there is no version {number}", where=self.folder, expected=f"one of {known}")
         return _read(Version, self._file(number))
 
     def versions(self) -> list[Version]:
         """All versions, the oldest first; whether published or not. Damaged ones are warned about and left out."""
-        return list(self._readable(self._numbers()))
+        return list(self._readable(self.numbers()))
 
     def given(self) -> Iterator[Version]:
         """The versions that readers were given, the latest first, each once. Damaged ones are warned about and left out."""
         return self._readable(self.published())
+
+    def numbers(self) -> list[int]:
+        """Of all versions, in order; whether published or not."""
+        return sorted(int(path.stem) for path in (self.folder / "versions").glob("[0-9]*.json"))
 
     def moves(self) -> list[Move]:
         """All moves of the pointer, the oldest first; one that a kill cut off before the pointer moved is not among them, nor a
         damaged one.
         """
         return [move for move in self._moves().values() if move]
+
+    def history(self) -> list[Move | None]:
+        """The same by their places, None for a damaged one."""
+        found = self._moves()
+        return [found.get(place) for place in range(1, 1 + max(found, default=0))]
 
     def published(self) -> list[int]:
         """The numbers of the versions that readers were given, the latest first, each once."""
@@ -165,7 +181,16 @@ class Publication:
             )
         return open_artifact(path)
 
-    def publish(self, date: str, artifacts: Mapping[str, Artifact], about: Mapping[str, Any], *, instead_of: int, why: str) -> Version:
+    def publish(
+        self,
+        date: str,
+        artifacts: Mapping[str, Artifact],
+        about: Mapping[str, Any],
+        *,
+        instead_of: int,
+        why: str,
+        announce: Announce = _unheard,
+    ) -> Version:
         """Make a version of these artifacts current.
 
         instead_of: number of the version that was current when these artifacts were judged, as `pointed` gave it: where another
@@ -187,10 +212,21 @@ class Publication:
             references = {kind: Reference(id=each.id, manifest_sha256=sha256_of(each.path / MANIFEST)) for kind, each in artifacts.items()}
             version = self._same(date, references) or self._add(date, references, about)
             if version.number != instead_of:
-                self._move(instead_of, version.number, why)
+                self._move(instead_of, version, why, announce)
         return version
 
-    def rollback(self, number: int = 0, *, why: str) -> Version:
+    def earlier(self, number: int = 0) -> Version:
+        """The version that a rollback makes current: of this number, or the one that was current before.
+
+        Raises:
+            UsageError: nothing is published, or there is no such version. IntegrityError: the version's file, or without a number the
+            pointer, is damaged.
+        """
+        if not self.numbers() or (not number and not self.pointed()):
+            raise UsageError("nothing is published", where=self.folder, remedy="run retrieval nightly first")
+        return self.version(number or self._before())
+
+    def rollback(self, number: int = 0, *, why: str, announce: Announce = _unheard) -> Version:
         """Make an earlier version current again, by default the one that was current before; its artifacts are checked first.
 
         A number is enough where the pointer or the version that it names is damaged.
@@ -199,36 +235,39 @@ class Publication:
             UsageError: there is no such version, or none before. IntegrityError: an artifact of it is damaged or gone.
             ConflictError: another process publishes.
         """
-        if not self._numbers() or (not number and not self.pointed()):
-            raise UsageError("nothing is published", where=self.folder, remedy="run retrieval nightly first")
         with self.alone():
-            version = self.version(number or self._before())
+            version = self.earlier(number)
             for kind in version.artifacts:
                 self.artifact(version, kind).verify()
             if not self._is_current(version):
-                self._move(self.pointed(), version.number, why)
+                self._move(self.pointed(), version, why, announce)
         return version
 
-    def pointer(self, version: Version) -> Pointer:
-        """What names a version."""
-        return Pointer(version=version.number, sha256=hashlib.sha256(sealed_text(version).encode()).hexdigest())
+    def holds(self, number: int, sha256: str) -> bool:
+        """Whether there is a version of this number, with these bytes."""
+        file = self._file(number)
+        return file.is_file() and sha256_of(file) == sha256
 
-    def knows(self, pointer: Pointer) -> bool:
-        """Whether the version that a pointer names is one of these, byte for byte."""
-        file = self._file(pointer.version)
-        return file.is_file() and sha256_of(file) == pointer.sha256
+    def text(self, number: int) -> bytes:
+        """The bytes of a version's file."""
+        return self._file(number).read_bytes()
 
-    def adopt(self, version: Version, *, why: str) -> None:
-        """Make a version current that was made elsewhere; its artifacts are in the workspace.
+    def adopt(self, versions: Mapping[int, bytes], moves: Sequence[Move]) -> None:
+        """Take over what was published elsewhere: the files of its versions, and its moves, which begin with those made here.
+
+        The artifacts of the version that becomes current are in the workspace. A version that was never current here makes room.
 
         Raises:
-            ConflictError: another process publishes, or there is another version of this number.
+            ConflictError: another process publishes.
         """
         with self.alone():
-            if not self.knows(self.pointer(version)):
-                self._write(version)
-            if not self._is_current(version):
-                self._move(self.pointed(), version.number, why)
+            for number, text in versions.items():
+                replace_text(self._file(number), text.decode())
+            here = self.history()
+            for place, move in enumerate(moves):
+                if place >= len(here) or here[place] is None:
+                    replace_text(self._moved(place + 1), sealed_text(move))
+            self._point(moves[-1].after)
 
     def _is_current(self, version: Version) -> bool:
         path = self.folder / "current.json"
@@ -246,10 +285,11 @@ class Publication:
         return first.before
 
     def _readable(self, numbers: Iterable[int]) -> Iterator[Version]:
-        for number in numbers:
+        # The lifecycle of a bucket removes old ones, which whoever pulled later never had.
+        for number in [number for number in numbers if self._file(number).is_file()]:
             try:
                 yield self.version(number)
-            except (IntegrityError, UsageError) as error:
+            except IntegrityError as error:
                 log.warning("a version is left out", version=number, error=str(error))
 
     def _moves(self) -> dict[int, Move | None]:
@@ -261,9 +301,6 @@ class Publication:
             found.popitem()
         return found
 
-    def _numbers(self) -> list[int]:
-        return sorted(int(path.stem) for path in (self.folder / "versions").glob("[0-9]*.json"))
-
     def _file(self, number: int) -> Path:
         return self.folder / "versions" / f"{number:06d}.json"
 
@@ -271,7 +308,7 @@ class Publication:
         return next((each for each in self.versions() if each.date == date and each.artifacts == references), None)
 
     def _add(self, date: str, references: dict[str, Reference], about: Mapping[str, Any]) -> Version:
-        number = max(self._numbers(), default=0) + 1
+        number = max(self.numbers(), default=0) + 1
         version = Version(number=number, date=date, created=_now(), artifacts=references, about=dict(about))
         self._write(version)
         return version
@@ -282,13 +319,19 @@ class Publication:
         _link(staged, self._file(version.number))
         sync_folder(self.folder / "versions")
 
-    def _move(self, before: int, after: int, why: str) -> None:
-        number = 1 + max(self._moves(), default=0)
+    def _move(self, before: int, version: Version, why: str, announce: Announce) -> None:
+        done = self.history()
+        move = Move(before=max(before, 0), after=version.number, at=_now(), who=user_name(), why=why)
+        announce(version, (*done, move))
         # Written first, so that no move goes without a record; one whose pointer never moved is written over by the next.
-        move = Move(before=max(before, 0), after=after, at=_now(), who=user_name(), why=why)
-        replace_text(self.folder / "moves" / f"{number:06d}.json", sealed_text(move))
-        pointer = Pointer(version=after, sha256=sha256_of(self._file(after)))
-        replace_text(self.folder / "current.json", sealed_text(pointer))
+        replace_text(self._moved(len(done) + 1), sealed_text(move))
+        self._point(version.number)
+
+    def _moved(self, place: int) -> Path:
+        return self.folder / "moves" / f"{place:06d}.json"
+
+    def _point(self, number: int) -> None:
+        replace_text(self.folder / "current.json", sealed_text(Pointer(version=number, sha256=sha256_of(self._file(number)))))
 
 
 _REMEDY = "roll back to another version with retrieval rollback RECIPE --to NUMBER"

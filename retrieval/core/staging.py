@@ -37,6 +37,14 @@ def staging_folder(parent: Path, name: str, *, leftovers: str) -> Iterator[Path]
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that never changes another name; a copy where the file system has no links, such as a mounted share."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def _remove_leftovers(parent: Path, prefix: str) -> None:
     for path in [path for path in parent.iterdir() if path.name.startswith(prefix) and path.name.endswith(_SUFFIX)]:
         with contextlib.suppress(OSError), _opened(path) as descriptor:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from retrieval.core.logging import get_logger
 from retrieval.core.objects import SCHEME, Found, ObjectStore
 from retrieval.core.resources import require_free_space
 from retrieval.core.settings import fingerprint
+from retrieval.core.staging import link_or_copy
 from retrieval.data.objects import RemoteSource, find_objects
 from retrieval.data.settings import DataSettings
 from retrieval.stages.ensure import Stages
@@ -61,7 +61,7 @@ def _write(source: RemoteSource, workspace: Workspace, staged: StagedArtifact) -
         for name, found in missing.items():
             _download(source.store, found, places[name])
         for name, place in places.items():
-            _link(place, staged.path(f"{_FOLDER}/{name}"))
+            link_or_copy(place, staged.path(f"{_FOLDER}/{name}"))
     staged.summary |= {"objects": len(places), "fetched_objects": len(missing), "fetched_bytes": size}
     log.info("fetched", source=source.url, objects=len(places), fetched=len(missing), bytes=size)
 
@@ -113,11 +113,3 @@ def _require_intact(store: ObjectStore, found: Found, part: Path) -> None:
 def _md5(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _link(place: Path, target: Path) -> None:
-    try:
-        os.link(place, target)
-    except OSError:
-        # A file system without links, such as a mounted share.
-        shutil.copyfile(place, target)

@@ -15,36 +15,6 @@ from retrieval.core.publication import Publication
 KILLS = int(os.environ.get("RETRIEVAL_KILLS", "2"))
 NIGHT = ("--date", "2024-01-20")
 NEXT = ("--date", "2024-01-21")
-NIGHTLY = """
-[split]
-protocol = "global-time"
-[index]
-factory = "IVF4,Flat"
-[nightly]
-report = false
-[nightly.model]
-max_loss = 1.0
-max_decline = 1.0
-max_cosine = 1.0
-min_effective_rank = 0.0
-max_dead = 1.0
-min_ann_recall = 0.0
-[nightly.data]
-volume = [0.0, 100.0]
-max_drift = 1.0
-[nightly.lists]
-max_slowdown = 1000.0
-overlap = [0.0, 1.0]
-"""
-
-
-@pytest.fixture(scope="module")
-def nightly(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small recipe with gates that chance cannot fail."""
-    path = tmp_path_factory.mktemp("nightly") / "small.toml"
-    small = recipe.read_text().replace("steps = 40", "steps = 12").replace("[recall]", "[recall]\nbatch_users = 16")
-    path.write_text(small + NIGHTLY, encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")

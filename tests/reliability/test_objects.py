@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.core.artifacts import Workspace
+from retrieval.core.artifacts import Artifact, Workspace
 from retrieval.core.errors import ConflictError, IntegrityError, ResourceError, UsageError
-from retrieval.core.objects import ObjectStore, pull, push
-from retrieval.core.publication import Publication
+from retrieval.core.objects import ObjectStore
+from retrieval.core.publication import Publication, Version
+from retrieval.core.shared import SharedPublication
 
 
 @pytest.fixture
@@ -20,12 +21,15 @@ def store(bucket: str) -> ObjectStore:
 
 
 def publish(root: Path, day: int, instead_of: int = 0) -> int:
-    workspace = Workspace(root)
-    with workspace.create("candidates", f"lists{day}", settings={}, inputs={}) as staged:
-        staged.path("part.txt").write_text(f"lists {day} of {root.name}")
-        staged.path("deep/other.txt").write_text("other")
-    made = {"candidates": workspace.open("candidates", f"lists{day}")}
-    return Publication(root, "shop").publish(f"2024-01-{day:02d}", made, {}, instead_of=instead_of, why="test").number
+    return Publication(root, "shop").publish(f"2024-01-{day:02d}", lists(root, day), {}, instead_of=instead_of, why="test").number
+
+
+def push(root: Path, store: ObjectStore) -> Version:
+    return SharedPublication(store, root, "shop").push()
+
+
+def pull(root: Path, store: ObjectStore) -> Version:
+    return SharedPublication(store, root, "shop").pull()
 
 
 def names(store: ObjectStore) -> list[str]:
@@ -37,53 +41,126 @@ def content(root: Path) -> str:
     return publication.artifact(publication.current(), "candidates").file("part.txt").read_text()
 
 
+def lists(root: Path, day: int) -> dict[str, Artifact]:
+    workspace = Workspace(root)
+    with workspace.create("candidates", f"lists{day}", settings={}, inputs={}) as staged:
+        staged.path("part.txt").write_text(f"lists {day} of {root.name}")
+        staged.path("deep/other.txt").write_text("other")
+    return {"candidates": workspace.open("candidates", f"lists{day}")}
+
+
 def test_what_is_pushed_comes_back_byte_for_byte(store: ObjectStore, tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     with pytest.raises(UsageError, match="nothing is published"):
-        pull(b, "shop", store)
+        pull(b, store)
     publish(a, 1)
-    push(a, "shop", store)
-    pull(b, "shop", store)
-    for name in ("published/shop/current.json", "published/shop/versions/000001.json", "candidates/lists1/manifest.json"):
+    push(a, store)
+    pull(b, store)
+    same = ("current.json", "versions/000001.json", "moves/000001.json")
+    for name in (*(f"published/shop/{each}" for each in same), "candidates/lists1/manifest.json"):
         assert (a / name).read_bytes() == (b / name).read_bytes()
     assert content(b) == "lists 1 of a"
     # Whoever pulled goes on from there, and the first machine after it.
     publish(b, 2, instead_of=1)
-    push(b, "shop", store)
-    assert pull(a, "shop", store).number == 2
+    push(b, store)
+    with pytest.raises(ConflictError, match="another machine published meanwhile"):
+        push(a, store)
+    assert pull(a, store).number == 2
     assert content(a) == "lists 2 of b"
-    assert [move.after for move in Publication(a, "shop").moves()] == [1, 2]
-    # Another machine has an artifact of the same name already.
-    publish(tmp_path / "c", 2)
-    with pytest.raises(ConflictError, match="was made here, too"):
-        pull(tmp_path / "c", "shop", store)
     # Again changes nothing; a rollback is pushed like a publication.
-    push(a, "shop", store)
+    before = names(store)
+    push(a, store)
+    assert names(store) == before
     Publication(a, "shop").rollback(1, why="bad")
-    push(a, "shop", store)
-    assert pull(b, "shop", store).number == 1
+    push(a, store)
+    assert pull(b, store).number == 1
+    assert Publication(a, "shop").moves() == Publication(b, "shop").moves()
+    assert [(move.before, move.after, move.why) for move in Publication(b, "shop").moves()][-1] == (2, 1, "bad")
 
 
-def test_of_two_publishers_one_wins(store: ObjectStore, tmp_path: Path) -> None:
+def test_what_was_made_here_too_gives_way_and_what_is_damaged_is_mended(store: ObjectStore, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    publish(a, 1)
+    push(a, store)
+    lists(b, 1)
+    other = b / "candidates/lists1/deep/other.txt"
+    place = other.stat().st_ino
+    pull(b, store)
+    assert content(b) == "lists 1 of a"
+    assert other.stat().st_ino == place, "a file of the same bytes was fetched again"
+    for damaged in ("part.txt", "current.json", "versions/000001.json", "moves/000001.json"):
+        path = b / "candidates/lists1" / damaged if damaged == "part.txt" else b / "published/shop" / damaged
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b"1", b"7"))
+        pull(b, store)
+        assert path.read_bytes() == whole
+
+
+def test_two_histories_are_not_mixed(store: ObjectStore, tmp_path: Path) -> None:
+    for name in "ab":
+        publish(tmp_path / name, 1)
+    push(tmp_path / "a", store)
+    for act in (push, pull):
+        with pytest.raises(ConflictError, match="does not go on from what is published there; expected one history; publish from one"):
+            act(tmp_path / "b", store)
+    assert content(tmp_path / "b") == "lists 1 of b"
+
+
+def test_what_the_lifecycle_removed_is_missed_by_nobody_but_a_rollback(store: ObjectStore, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for day in (1, 2, 3):
+        publish(a, day, instead_of=day - 1)
+    push(a, store)
+    (old,) = (name for name in names(store) if "versions/000001" in name)
+    store._library.delete(store._store, old)
+    pull(b, store)
+    publication = Publication(b, "shop")
+    assert (publication.numbers(), [version.number for version in publication.given()]) == ([2, 3], [3, 2])
+    assert publication.moves() == Publication(a, "shop").moves()
+    with pytest.raises(UsageError, match="there is no version 1"):
+        publication.rollback(1, why="too late")
+    publish(b, 4, instead_of=3)
+    push(b, store)
+    assert pull(a, store).number == 4
+    assert Publication(a, "shop").numbers() == [1, 2, 3, 4]
+
+
+def test_of_two_publishers_one_wins_and_the_other_never_claimed_to(store: ObjectStore, tmp_path: Path) -> None:
+    publish(tmp_path / "first", 1)
+    push(tmp_path / "first", store)
     roots = [tmp_path / name for name in "abcd"]
+    shared = {root: SharedPublication(store, root, "shop") for root in roots}
     for root in roots:
-        publish(root, 1)
+        shared[root].sync()
 
-    def pushed(root: Path) -> bool:
+    def published(root: Path) -> bool:
+        made = lists(root, 2)
+        shared[root].send(made.values())
         try:
-            return push(root, "shop", store) is not None
+            Publication(root, "shop").publish("2024-01-02", made, {}, instead_of=1, why=root.name, announce=shared[root].announce)
         except ConflictError:
             return False
+        return True
 
     with ThreadPoolExecutor(4) as several:
-        won = list(several.map(pushed, roots))
+        won = list(several.map(published, roots))
     assert won.count(True) == 1
     winner = roots[won.index(True)]
-    loser = roots[won.index(False)]
-    with pytest.raises(ConflictError):
-        push(loser, "shop", store)
-    pull(tmp_path / "reader", "shop", store)
-    assert (tmp_path / "reader/published/shop/current.json").read_bytes() == (winner / "published/shop/current.json").read_bytes()
+    for root in roots:
+        assert Publication(root, "shop").current().number == (2 if root == winner else 1)
+    # A version of the same number, which nobody was given, makes room.
+    for root in (*roots, tmp_path / "reader"):
+        SharedPublication(store, root, "shop").sync()
+        assert content(root) == f"lists 2 of {winner.name}"
+        for name in ("current.json", "versions/000002.json", "moves/000002.json"):
+            assert (root / "published/shop" / name).read_bytes() == (winner / "published/shop" / name).read_bytes()
+
+
+def test_an_answer_that_got_lost(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "a", 1)
+    put = ObjectStore.put
+    monkeypatch.setattr(ObjectStore, "put", lambda *given: put(*given) and False)
+    assert push(tmp_path / "a", store).number == 1
 
 
 def test_the_pointer_is_put_only_in_place_of_the_one_that_was_read(store: ObjectStore) -> None:
@@ -108,27 +185,27 @@ def test_a_push_that_died_is_nothing_until_it_is_done(store: ObjectStore, tmp_pa
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ObjectStore, "upload", dying)
-        push(root, "shop", store)
+        push(root, store)
     assert not any(name.endswith("manifest.json") for name in names(store))
     with pytest.raises(UsageError, match="nothing is published"):
-        pull(reader, "shop", store)
+        pull(reader, store)
     done = sent[0]
     sent.clear()
     monkeypatch.setattr(ObjectStore, "upload", lambda self, name, source: (sent.append(name), upload(self, name, source))[1])
-    push(root, "shop", store)
+    push(root, store)
     assert done not in sent
     assert sent[-1].endswith("/manifest.json")
-    pull(reader, "shop", store)
+    pull(reader, store)
     assert content(reader) == "lists 1 of a"
 
 
-@pytest.mark.parametrize("file", ["part.txt", "manifest.json", "current.json", "000001.json"])
+@pytest.mark.parametrize("file", ["part.txt", "manifest.json", "current.json", "versions"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_object_is_refused_and_nothing_changes(store: ObjectStore, tmp_path: Path, file: str, damage: str) -> None:
     root, reader = tmp_path / "a", tmp_path / "b"
     publish(root, 1)
-    push(root, "shop", store)
-    (name,) = (each for each in names(store) if each.endswith(f"/{file}"))
+    push(root, store)
+    (name,) = (each for each in names(store) if f"/{file}" in each)
     found, tag = store.read(name)
     middle = len(found) // 2
     broken = {"flip": found[:middle] + bytes([found[middle] ^ 1]) + found[middle + 1 :], "cut": found[:middle], "gone": b""}[damage]
@@ -137,7 +214,7 @@ def test_a_damaged_object_is_refused_and_nothing_changes(store: ObjectStore, tmp
     else:
         assert store.put(name, broken, tag)
     with pytest.raises((IntegrityError, UsageError), match=r"damaged|missing|nothing is published"):
-        pull(reader, "shop", store)
+        pull(reader, store)
     assert not (reader / "candidates").exists()
     assert not (reader / "published/shop/current.json").exists()
 
@@ -146,7 +223,7 @@ def test_no_secret_is_told(object_server, store: ObjectStore, tmp_path: Path, mo
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     root = tmp_path / "a"
     publish(root, 1)
-    words = [sys.executable, "-m", "retrieval", "--debug", "push", str(recipe_of(tmp_path)), "--to", store.url, "--workspace", str(root)]
+    words = [sys.executable, "-m", "retrieval", "--debug", "push", str(recipe_of(tmp_path)), "--store", store.url, "--workspace", str(root)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=dict(os.environ), check=False)
     assert done.returncode == ResourceError.exit_code, done.stderr
     assert "check AWS_* in the environment" in done.stderr.splitlines()[-1]

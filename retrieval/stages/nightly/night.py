@@ -25,11 +25,12 @@ from retrieval.stages.nightly.gates import Gate
 from retrieval.stages.nightly.measure import Published
 from retrieval.stages.nightly.metrics import write_metrics
 from retrieval.stages.nightly.past import Past, asked_of, past_of
-from retrieval.stages.nightly.records import NightRecord, Nights, Status
+from retrieval.stages.nightly.records import NightRecord, Nights, Status, nobodys
 from retrieval.stages.nightly.request import Request
 from retrieval.stages.nightly.running import RunLog, status_of, warned
+from retrieval.stages.nightly.shared import SharedNights
 from retrieval.stages.nightly.sinks import require_installed, track
-from retrieval.stages.nightly.training import Training, training_of
+from retrieval.stages.nightly.training import Training, last_before, training_of
 from retrieval.stages.over_ray import require_ray
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe
@@ -51,14 +52,14 @@ def run_night(request: Request, overrides: Mapping[str, str], ended: Callable[[N
 
     Raises:
         QualityGateError: a gate failed; what was published stays. ConflictError: another process runs the same night, or
-            another one published meanwhile. RetrievalError: a stage failed.
+            another one, or another machine, published meanwhile. RetrievalError: a stage failed, or the store does not answer.
     """
     recipe = request.recipe()
-    publication, nights = Publication(request.workspace, recipe.name), Nights(request.workspace, recipe.name)
+    shared, nights = SharedNights(request.workspace, recipe), Nights(request.workspace, recipe.name)
 
-    def night() -> _Night:
-        record = nights.next(recipe.name, request.date, request.as_json(), dict(overrides))
-        return _Night(request, recipe, publication, RunLog(nights, record))
+    def night(missed: Exception | None = None, claim: Callable[[NightRecord], bool] = nobodys) -> _Night:
+        record = nights.next(recipe.name, request.date, request.as_json(), dict(overrides), claim)
+        return _Night(request, recipe, shared, RunLog(nights, record), missed)
 
     with contextlib.ExitStack() as held:
         try:
@@ -67,20 +68,29 @@ def run_night(request: Request, overrides: Mapping[str, str], ended: Callable[[N
         except (OSError, ResourceError) as error:
             night().fail(error)
             raise
-        begun = night()
-        with bound(run=begun.log.record.run), raised_termination():
-            try:
-                return begun.run()
-            finally:
-                ended(begun.log.record)
+        with raised_termination():
+            # What other machines did comes first: numbers of runs go on from theirs.
+            begun = night(shared.follow(request.date), shared.claim)
+            with bound(run=begun.log.record.run):
+                try:
+                    return begun.run()
+                finally:
+                    shared.keep(begun.log.record)
+                    ended(begun.log.record)
 
 
 @dataclass(frozen=True)
 class _Night:
     request: Request
     recipe: Recipe
-    publication: Publication
+    shared: SharedNights
     log: RunLog
+    missed: Exception | None
+    """Why the store could not be followed."""
+
+    @property
+    def publication(self) -> Publication:
+        return self.shared.publication
 
     def run(self) -> NightRecord:
         try:
@@ -118,6 +128,8 @@ class _Night:
             write_metrics(self.recipe, self.publication, self.log.record)
 
     def _run(self) -> Status:
+        if self.missed is not None:
+            raise self.missed
         use_threads(self.recipe)
         require_installed(self.recipe.nightly.tracking)
         if self.recipe.machine.engine == "ray":
@@ -283,12 +295,14 @@ class _Night:
             "gates": [gate.model_dump() for gate in self.log.record.gates],
             "headline": headline,
         }
+        self.shared.send(artifacts.values())
         version = self.publication.publish(
             self.request.date.isoformat(),
             artifacts,
             about,
             instead_of=pointed,
             why=self._why(),
+            announce=self.shared.announce,
         )
         self.log.note(published=version.number, headline=headline)
         log.info("published", version=version.number, instead_of=pointed)
@@ -298,8 +312,3 @@ def _is_of(version: Version, date: dt.date, measurements: Artifact, index: Artif
     """Whether a version is this night already: lists are a function of what the two are functions of."""
     found = {kind: reference.id for kind, reference in version.artifacts.items()}
     return version.date == date.isoformat() and (found["measurements"], found["index"]) == (measurements.id, index.id)
-
-
-def last_before(publication: Publication, date: dt.date) -> Version | None:
-    """The version published last for an earlier day: what a night goes on from is the same however often it is run."""
-    return next((version for version in publication.given() if version.date < date.isoformat()), None)

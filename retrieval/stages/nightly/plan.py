@@ -16,11 +16,11 @@ from retrieval.stages.audience import Scope
 from retrieval.stages.ensure import Stages, artifact_identity
 from retrieval.stages.fetch import FETCH, fetch
 from retrieval.stages.nightly.estimates import Expected, expected
-from retrieval.stages.nightly.night import last_before
 from retrieval.stages.nightly.records import Nights
 from retrieval.stages.nightly.request import Request
+from retrieval.stages.nightly.shared import SharedNights
 from retrieval.stages.nightly.summary import amount, duration, table
-from retrieval.stages.nightly.training import training_of
+from retrieval.stages.nightly.training import last_before, training_of
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.prepare import with_generated_paths
 from retrieval.stages.recipe import Recipe
@@ -38,7 +38,8 @@ class PlannedStage(Settings):
 
 
 class Plan(Settings):
-    """A night that was not run. published_already: it would do nothing.
+    """A night that was not run. published_already: it would do nothing. pulled: the version that would be taken from the store first, 0 for
+    none; the plan is of the workspace without it.
 
     rows: None where the log is not there yet. Sums are over what is not done and has been made before.
     """
@@ -50,6 +51,7 @@ class Plan(Settings):
     training: str
     published: int
     published_already: bool
+    pulled: int
     stages: tuple[PlannedStage, ...]
     seconds: float
     peak_memory_bytes: int
@@ -61,7 +63,7 @@ def plan(request: Request) -> Plan:
     """Look at the log and the workspace.
 
     Raises:
-        UsageError: the recipe is wrong, or its log is not there.
+        UsageError: the recipe is wrong, or its log is not there. ResourceError: a store does not answer.
     """
     recipe = request.recipe()
     publication, nights = Publication(request.workspace, recipe.name), Nights(request.workspace, recipe.name)
@@ -81,6 +83,7 @@ def plan(request: Request) -> Plan:
         training=training.said,
         published=max(publication.pointed(), 0),
         published_already=not request.again and _is_published(publication, request.date),
+        pulled=SharedNights(request.workspace, recipe).ahead(),
         stages=tuple(named.values()),
         seconds=round(sum(each.seconds for each in ahead), 3),
         peak_memory_bytes=max((each.peak_memory_bytes for each in ahead), default=0),
@@ -113,6 +116,7 @@ def plan_lines(planned: Plan) -> str:
         if planned.published_already
         else []
     )
+    lines += [f"version {planned.pulled} would be taken from the store first; this is without it"] if planned.pulled else []
     lines += ["the disk has too little room"] if planned.bytes > planned.free_bytes else []
     return "\n".join(line.rstrip() for line in lines)
 

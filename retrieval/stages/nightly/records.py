@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -84,17 +85,36 @@ class NightRecord(Settings):
         return {(stage.kind, stage.id) for stage in self.stages} | set(self.begun)
 
 
+def text_of(record: NightRecord) -> str:
+    """What is kept of it."""
+    return json.dumps(without_secrets(record.model_dump(mode="json")), indent=2)
+
+
+def nobodys(_: NightRecord) -> bool:
+    """What a workspace that shares nothing says of every name of a run."""
+    return True
+
+
 class Nights:
     """The runs of one recipe in a workspace: WORKSPACE/nights/NAME/DATE.NUMBER.json."""
 
     def __init__(self, root: Path, name: str) -> None:
         self.folder = root / "nights" / name
 
-    def next(self, recipe: str, date: dt.date, request: dict[str, Any], overrides: dict[str, str]) -> NightRecord:
-        """A record with the next number of its date, not yet written; whoever writes it holds the night's lock."""
+    def next(
+        self,
+        recipe: str,
+        date: dt.date,
+        request: dict[str, Any],
+        overrides: dict[str, str],
+        claim: Callable[[NightRecord], bool] = nobodys,
+    ) -> NightRecord:
+        """A record with the next number of its date that `claim` says is nobody's, not yet written; whoever writes it holds the
+        night's lock.
+        """
         number = 1 + max((int(path.stem.rpartition(".")[2]) for path in self.folder.glob(f"{date}.*.json")), default=0)
         owner = Owner.here()
-        return NightRecord(
+        record = NightRecord(
             run=f"{date}.{number:03d}",
             recipe=recipe,
             date=date.isoformat(),
@@ -103,10 +123,14 @@ class Nights:
             started=owner.since,
             overrides=overrides,
         )
+        while not claim(record):
+            number += 1
+            record = record.model_copy(update={"run": f"{date}.{number:03d}"})
+        return record
 
     def write(self, record: NightRecord) -> None:
         """Put the record in place of its last state."""
-        replace_text(self.folder / f"{record.run}.json", json.dumps(without_secrets(record.model_dump(mode="json")), indent=2))
+        replace_text(self.folder / f"{record.run}.json", text_of(record))
 
     def all(self) -> list[NightRecord]:
         """Every run, in the order in which they began. Damaged records are warned about and left out."""

@@ -87,13 +87,16 @@ class NightlySettings(Settings):
     retrain_every: nights from one training from fresh weights to the next; in between, training goes on from the model that was
     published last before the night. 1: always anew. 0: only where there is nothing to go on from, or it does not fit.
     warm_steps: steps of a training that goes on, 0 for as many as `train.steps`.
-    keep: published versions whose artifacts stay, the one to roll back to included. metrics: the folder from which Prometheus' node
-    exporter takes files, for one by the recipe's name; beside the publication by default. report: whether the report page is made.
+    keep: published versions whose artifacts stay, the one to roll back to included. store: s3://BUCKET/PREFIX of what several machines,
+    or one whose disk is empty every night, have in common: what is published, and the records of nights. metrics: the folder from
+    which Prometheus' node exporter takes files, for one by the recipe's name; beside the publication by default. report: whether the
+    report page is made.
     """
 
     retrain_every: int = Field(7, ge=0)
     warm_steps: int = Field(0, ge=0)
     keep: int = Field(3, ge=2)
+    store: str = ""
     metrics: str = ""
     report: bool = True
     data: DataGates = DataGates()

@@ -1,5 +1,6 @@
 """Whether a night trains from fresh weights or goes on from the model that was published last before it."""
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,11 @@ def training_of(recipe: Recipe, publication: Publication, earlier: Version | Non
     train = recipe.train.model_copy(update={"start_from": str(start.path), "steps": settings.warm_steps or recipe.train.steps})
     nights = _nights(earlier) + 1
     return Training(recipe.model_copy(update={"train": train}), nights, f"from version {earlier.number}, {nights} since anew")
+
+
+def last_before(publication: Publication, date: dt.date) -> Version | None:
+    """The version published last for an earlier day: what a night goes on from is the same however often it is run."""
+    return next((version for version in publication.given() if version.date < date.isoformat()), None)
 
 
 def _why_anew(recipe: Recipe, earlier: Version | None) -> str:

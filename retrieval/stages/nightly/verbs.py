@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.core.errors import IntegrityError, UsageError
-from retrieval.core.locks import exclusive, owner_of, user_name
+from retrieval.core.locks import Owner, exclusive, owner_of, user_name
 from retrieval.core.publication import Publication, Version
 from retrieval.stages.nightly import summary
 from retrieval.stages.nightly.collect import Collected, collect
@@ -15,6 +15,7 @@ from retrieval.stages.nightly.night import run_night
 from retrieval.stages.nightly.records import NightRecord, Nights
 from retrieval.stages.nightly.request import Request
 from retrieval.stages.nightly.running import warned
+from retrieval.stages.nightly.shared import SharedNights
 from retrieval.stages.recipe import Recipe
 
 SCHEMA_VERSION = 1
@@ -22,41 +23,59 @@ Ended = Callable[[NightRecord], None]
 """Gets the record of a night, whatever became of it."""
 
 
-def retry(root: Path, recipe: Recipe, overrides: Mapping[str, str], ended: Ended, *, new_normal: bool = False) -> NightRecord:
+def retry(
+    root: Path, recipe: Recipe, overrides: Mapping[str, str], ended: Ended, *, path: Path | None = None, new_normal: bool = False
+) -> NightRecord:
     """Run the last night of a recipe again, as it was asked for; what it finished is found and not made again.
+
+    path: where the recipe lies here; by default where it lay.
 
     Raises:
         UsageError: there was none, or it was published.
     """
+    SharedNights(root, recipe).sync()
     last = Nights(root, recipe.name).last()
     if last.status in ("published", "unchanged"):
         raise UsageError(f"run {last.run} was {last.status}", where="retry", expected="one that failed", remedy="run retrieval nightly")
-    return run_night(_asked_by(last, root, new_normal), {**last.overrides, **overrides}, ended)
+    return run_night(_asked_by(last, root, recipe, path, new_normal), {**last.overrides, **overrides}, ended)
 
 
 def publish(
-    root: Path, recipe: Recipe, date: dt.date | None, overrides: Mapping[str, str], ended: Ended, *, new_normal: bool = False
+    root: Path,
+    recipe: Recipe,
+    date: dt.date | None,
+    overrides: Mapping[str, str],
+    ended: Ended,
+    *,
+    path: Path | None = None,
+    new_normal: bool = False,
 ) -> NightRecord:
     """Publish a night that was held back, by default the last one: the night again, with the gates that may fail, those of before included.
 
-    Whatever it had made is found; what stands behind a gate that failed is made now.
+    Whatever it had made is found; what stands behind a gate that failed is made now. path: as for `retry`.
 
     Raises:
         UsageError: there was no such night. QualityGateError: a gate that failed was not overridden.
     """
+    SharedNights(root, recipe).sync()
     record = Nights(root, recipe.name).last(date.isoformat() if date else "")
-    return run_night(_asked_by(record, root, new_normal), {**record.overrides, **overrides}, ended)
+    return run_night(_asked_by(record, root, recipe, path, new_normal), {**record.overrides, **overrides}, ended)
 
 
-def _asked_by(record: NightRecord, root: Path, new_normal: bool) -> Request:
-    flags = {"new_normal": True} if new_normal else {}
-    return Request.from_json({**record.request, "workspace": str(root), **flags})
+def _asked_by(record: NightRecord, root: Path, recipe: Recipe, path: Path | None, new_normal: bool) -> Request:
+    """The same again, in this workspace and with this store."""
+    changes = [*record.request["changes"], *([f"nightly.store={recipe.nightly.store}"] if recipe.nightly.store else [])]
+    flags = {**({"new_normal": True} if new_normal else {}), **({"path": str(path)} if path else {})}
+    return Request.from_json({**record.request, "workspace": str(root), "changes": changes, **flags})
 
 
 def rollback(root: Path, recipe: Recipe, number: int, why: str) -> Version:
-    """Make an earlier version current; its artifacts are checked, byte for byte, before the pointer moves."""
-    publication = Publication(root, recipe.name)
-    version = publication.rollback(number, why=why or f"rolled back by {user_name()}")
+    """Make an earlier version current, in the store, too; its artifacts are checked, byte for byte, before the pointer moves."""
+    publication, shared = Publication(root, recipe.name), SharedNights(root, recipe)
+    shared.sync()
+    number = publication.earlier(number).number
+    shared.fetch(publication.version(number))
+    version = publication.rollback(number, why=why or f"rolled back by {user_name()}", announce=shared.announce)
     nights = Nights(root, recipe.name)
     with warned("metrics are those of another version"):
         runs = nights.all()
@@ -145,6 +164,9 @@ def gc(root: Path, recipe: Recipe, *, dry_run: bool) -> Collected:
 
 
 def told(record: NightRecord, *, running: bool) -> NightRecord:
-    """A record as it is: one that says it runs while nobody does was killed."""
-    killed = record.status == "running" and not running
-    return record.model_copy(update={"status": "interrupted", "exit_code": -1, "error": "killed without a word"}) if killed else record
+    """A record as it is: one that says it runs while nobody does was killed, as far as this machine can tell."""
+    if record.status != "running" or running:
+        return record
+    machine = record.owner["machine"]
+    elsewhere = "" if machine == Owner.here().machine else f", or at work on {machine}"
+    return record.model_copy(update={"status": "interrupted", "exit_code": -1, "error": f"killed without a word{elsewhere}"})
