@@ -235,6 +235,7 @@ class Publication:
             UsageError: there is no such version, or none before. IntegrityError: an artifact of it is damaged or gone.
             ConflictError: another process publishes.
         """
+        self.earlier(number)  # Before a folder is made for a name under which nothing is published.
         with self.alone():
             version = self.earlier(number)
             for kind in version.artifacts:

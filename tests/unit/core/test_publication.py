@@ -55,6 +55,7 @@ def test_there_is_nothing_before_the_first_version(tmp_path: Path) -> None:
     publication = Publication(tmp_path, "shop")
     with pytest.raises(UsageError, match="nothing is published"):
         publication.rollback(why="")
+    assert not publication.folder.exists()
     published(publication, tmp_path, "01", 0)
     with pytest.raises(UsageError, match="is the first"):
         publication.rollback(why="")
