@@ -131,6 +131,11 @@ class InterestTransformerSettings(MultiInterestSettings):
     """Attention sees the time between events, and not their order alone. Has nothing to add where the log has only an order."""
     initial_scale: float = Field(4.0, gt=0, allow_inf_nan=False)
     """What the events' share of an interest is multiplied with at first; learned from there. A full softmax wants more."""
+    readers: Literal["exemplars", "learned"] = "exemplars"
+    """What divides a history among the interests: K events of it that stand for the rest, or K learned queries that are the same
+    for all users. With one interest there is nothing to divide."""
+    sharpness: float = Field(8.0, gt=0, allow_inf_nan=False)
+    """`exemplars`: what cosines are multiplied with at first before events are shared among them; learned from there."""
     weighted: bool = False
     """Each user has a weight for each interest, added to its scores: one with a single intent can do without the others."""
 

@@ -193,11 +193,38 @@ def test_attention_turns_with_order_and_time_alone() -> None:
     assert not torch.equal(angles(ages)[0], angles(ages * 0)[0])
 
 
-def test_the_interest_transformer_is_a_loop_over_events_and_interests() -> None:
-    settings = InterestTransformerSettings(dimension=D, history=L, interests=K, heads=1, layers=1, weighted=True)
+def exemplars_by_hand(alike: np.ndarray, count: int) -> list[int]:
+    """Greedy facility location, a gain at a time."""
+    covered, chosen = np.zeros(len(alike)), []
+    for _ in range(count):
+        gains = [sum(max(0.0, alike[s, i] - covered[i]) for i in range(len(alike))) for s in range(len(alike))]
+        best = int(np.argmax(np.array(gains) >= max(gains) - 1e-4))
+        if gains[best] < 1e-3 or best in chosen:
+            break
+        chosen.append(best)
+        covered = np.maximum(covered, alike[best])
+    return chosen
+
+
+def divided_by_hand(encoder: torch.nn.Module, states: list[np.ndarray], events: np.ndarray) -> list[np.ndarray]:
+    """The events' shares of every valid interest."""
+    if encoder.settings.readers == "learned":
+        return [softmax(np.array([numpy_of(encoder.readers.readers.weight)[k] @ state for state in states])) for k in range(K)]
+    unit = [event / np.linalg.norm(event) for event in events]
+    alike = np.array([[one @ other for other in unit] for one in unit])
+    near = float(encoder.readers.sharpness.detach()) * alike[exemplars_by_hand(alike, K)]
+    mine = np.array([softmax(column) for column in near.T]).T
+    importance = [numpy_of(encoder.readers.importance.weight)[0] @ state for state in states]
+    return [softmax(np.log(row) + importance) for row in mine]
+
+
+@pytest.mark.parametrize("readers", ["learned", "exemplars"])
+@pytest.mark.parametrize("length", [2, 4])
+def test_the_interest_transformer_is_a_loop_over_events_and_interests(readers: str, length: int) -> None:
+    settings = InterestTransformerSettings(dimension=D, history=L, interests=K, heads=1, layers=1, weighted=True, readers=readers)
     model = build_model(settings, 20, 1).eval()
-    encoder, events = model.encoder, numpy_of(model.items.embedding.weight)[10:14]
-    cosine, sine = (numpy_of(part)[0, 0, :, D // 2 :] for part in encoder.angles(torch.zeros(1, 4)))
+    encoder, events = model.encoder, numpy_of(model.items.embedding.weight)[10 : 10 + length]
+    cosine, sine = (numpy_of(part)[0, 0, :, D // 2 :] for part in encoder.angles(torch.zeros(1, length)))
 
     def turn(vector: np.ndarray, at: int) -> np.ndarray:
         first, second = vector[: D // 2], vector[D // 2 :]
@@ -205,12 +232,12 @@ def test_the_interest_transformer_is_a_loop_over_events_and_interests() -> None:
 
     states = [normalised(state, encoder.last_norm) for state in block_by_hand(list(events), encoder.blocks[0], 1, turn)]
     shared = numpy_of(encoder.shared.weight) @ states[-1]
-    found = model.interests(window(4))
-    for k in range(K):
-        weights = softmax(np.array([numpy_of(encoder.readers.weight)[k] @ state for state in states]))
+    found, divided = model.interests(window(length)), divided_by_hand(encoder, states, events)
+    assert found.valid[0].tolist() == [k < len(divided) for k in range(K)]
+    for k, weights in enumerate(divided):
         expected = 4.0 * sum(weight * event for weight, event in zip(weights, events, strict=True)) + shared
         np.testing.assert_allclose(numpy_of(found.vectors[0, k, :D]), expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(numpy_of(found.routing[0, k, :4]), weights, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(numpy_of(found.routing[0, k, :length]), weights, rtol=1e-4, atol=1e-6)
     logits = numpy_of(encoder.weights.weight) @ states[-1] + numpy_of(encoder.weights.bias)
     np.testing.assert_allclose(np.exp(numpy_of(found.vectors[0, :, D])), softmax(logits), rtol=1e-4)
     assert torch.equal(model.all_items()[:, D], torch.ones(20))
