@@ -8,7 +8,11 @@
 
 Rivals are installed beside the project, torch stays as it is, and one that is absent is skipped:
 
-    pip install --target RIVALS rectools ranx && PYTHONPATH=RIVALS python benchmarks/evaluate.py
+    pip install --target RIVALS ranx 'numpy>=2'
+    pip install --target RIVALS --no-deps rectools implicit typeguard attrs
+    PYTHONPATH=RIVALS python benchmarks/evaluate.py
+
+(RecTools would take a numpy below 2 with it, which pyarrow and polars do not run with.)
 
 `everything` reads parquet and measures every metric at four cut-offs, slices, what interests bring, coverage and Gini, with 1,000
 resamples, and writes the values of users to a file. `accuracy` is the six metrics that the rivals have, too, on tables in memory,

@@ -1,7 +1,7 @@
 """Lists for every user, end to end: where the time goes, and what the usual ways cost in the same run.
 
-    pip install implicit rectools
-    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/recall.py                  # 100,000 users, 200,000 items
+    pip install --target RIVALS --no-deps rectools implicit typeguard attrs pandas python-dateutil tqdm six
+    PYTHONPATH=RIVALS OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/recall.py     # 100,000 users, 200,000 items
     python benchmarks/recall.py --users 20000 --items 50000 --rivals usual
     python benchmarks/recall.py --users 20000 --items 50000 --rivals --threads 2 --writing   # wall time, files behind or between
 
