@@ -36,8 +36,8 @@ def measured(pipeline: Pipeline) -> Measurements:
 def run(recipe: Path, overrides: list[str], workspace: Path) -> str:
     pipeline = open_run(read_recipe(recipe, overrides), workspace)
     single = pipeline.baselines()["k1"]
-    folder = next((workspace / "generated").iterdir())
     candidates = pipeline.candidates(Scope())
+    folder = next((workspace / "generated").iterdir())
     recovery = planted_recovery(
         candidates.files("interests-"),
         load_vectors(pipeline.vectors),
