@@ -6,6 +6,7 @@
     RETRIEVAL_DATA=folder python benchmarks/fields.py run globo-news --seeds 1 2 3
     python benchmarks/fields.py table ml-1m globo-news
     RETRIEVAL_DATA=folder python benchmarks/fields.py published --seeds 1 2 3
+    RETRIEVAL_DATA=folder python benchmarks/fields.py unseen --seeds 1 2 3
 
 `cost`: a training step with ten fields (five of items, one of them a list and one a number, three of users, two of events)
 against the same step without, CPU time, one thread, medians of steps taken in turns.
@@ -23,6 +24,10 @@ cut, of those who have any.
 `published`: recall@50 of the articles that were published after the training cut, among all articles and among such alone, for
 the variants "fields" and "no fields", against lists for everybody: what is popular in training (none of them), their
 categories by popularity in training, first published first, and chance.
+
+`unseen`: what `model.prior.unseen` does to lists of all articles: recall@50 of all targets and of articles published after the
+training cut, for 5,000 users of the day before (a model of the same recipe, trained up to that day), by which a place can be chosen,
+and then for 5,000 test users.
 """
 
 import argparse
@@ -52,10 +57,13 @@ from retrieval.stages.audience import Scope
 from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import Recipe, read_recipe
 from retrieval.stages.run import open_run
+from retrieval.stages.train import held_out_users, open_model, prior_counts
 from retrieval.training.examples import AbstractExamples, TrainingEvents
+from retrieval.training.held_out import ValidationSettings
 from retrieval.training.objective import Objective
 from retrieval.training.optimizer import Optimizer
 from retrieval.training.table import EXAMPLES
+from retrieval.training.validation import validate
 
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 RECIPES = {"ml-1m": "ml-1m/comirec-sa-fields.toml", "globo-news": "globo-news/interest-transformer-fields.toml"}
@@ -188,6 +196,36 @@ def _training(dataset: Dataset) -> np.ndarray:
     return place < np.repeat(dataset.split.train_end, sequences.lengths)
 
 
+PLACES = (0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
+DAY_BEFORE = [
+    "split.valid_from=2017-10-15T00:00:00Z",
+    "split.test_from=2017-10-15T03:00:00Z",
+    "data.filters.before=2017-10-16T00:00:00Z",
+]
+
+
+def unseen(arguments: argparse.Namespace) -> None:
+    for day, further in (("day before", DAY_BEFORE), ("test day", [])):
+        for seed in arguments.seeds:
+            pipeline = pipeline_of("globo-news", "fields", seed, arguments, further)
+            model = open_model(pipeline.model_artifact, pipeline.recipe, pipeline.dataset)
+            assert isinstance(model, RetrievalModel)
+            _, articles = new_articles(pipeline.dataset_artifact, pipeline.dataset)
+            new = pipeline.dataset.catalog.frame["item_id"].is_in(articles["item_id"].implode()).to_numpy()
+            parts = [held_out_users(pipeline.dataset, "test", 5_000, seed, known) for known in (np.ones_like(new), new)]
+            for place in PLACES:
+                put_unseen(model, place, pipeline)
+                found = [validate(model, part, ValidationSettings(n=50, filter_seen=True))["recall@50"] for part in parts]
+                print(f"{day:<10} seed {seed} unseen {place:<4}  all targets {found[0]:.4f}  new articles {found[1]:.4f}", flush=True)
+
+
+def put_unseen(model: RetrievalModel, place: float, pipeline: Pipeline) -> None:
+    """Serve what training has not met from another place among the priors."""
+    prior = model.settings.prior.model_copy(update={"unseen": place})
+    model.settings = model.settings.model_copy(update={"prior": prior})
+    model.fit_prior(*prior_counts(pipeline.recipe, pipeline.dataset, prior.hours))
+
+
 def by_rule(dataset: Dataset, articles: pl.DataFrame) -> dict[str, pl.Series]:
     """Lists of such articles that are the same for everybody."""
     clicks = dataset.catalog.frame.group_by("field_category").agg(clicks=pl.col("events").sum())
@@ -308,7 +346,7 @@ def cost(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["cost", "hashed", "run", "table", "published"])
+    parser.add_argument("what", choices=["cost", "hashed", "run", "table", "published", "unseen"])
     parser.add_argument("sets", nargs="*", default=list(RECIPES), metavar="SET")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -319,7 +357,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.variants = arguments.variants or (["fields", "no fields"] if arguments.what == "published" else list(VARIANTS))
     configure_logging(as_json=False, level=logging.WARNING)
-    {"cost": cost, "hashed": hashed, "run": run, "table": table, "published": published}[arguments.what](arguments)
+    {"cost": cost, "hashed": hashed, "run": run, "table": table, "published": published, "unseen": unseen}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
