@@ -40,7 +40,7 @@ def exemplars(alike: Float[Tensor, "B L L"], seen: Bool[Tensor, "#B P L"], count
 
 def _by_tensors(alike: Tensor, seen: Tensor, count: int) -> Tensor:
     rows = max(1, _MOST_NUMBERS // (seen.shape[1] * alike.shape[1] ** 2))
-    parts = zip(alike.split(rows), seen.expand(len(alike), -1, -1).split(rows), strict=True)
+    parts = zip(torch.split(alike, rows), torch.split(seen.expand(len(alike), -1, -1), rows), strict=True)
     return torch.cat([_greedy(*part, count) for part in parts])
 
 

@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from retrieval.models.exemplars import exemplars
 
-
 _LOWEST = -1e4
 """A logit that leaves nothing to an interest, and is finite, so that its gradient is 0 and not undefined."""
 
@@ -62,7 +61,7 @@ class ExemplarReaders(nn.Module):
         alike = unit @ unit.transpose(1, 2)
         chosen = exemplars(alike.detach(), seen, self.interests)
         valid = _distinct(chosen)
-        near = alike.gather(1, chosen.flatten(1)[..., None].expand(-1, -1, alike.shape[2])).unflatten(1, chosen.shape[1:])
+        near = alike.gather(1, chosen.flatten(1)[..., None].expand(-1, -1, alike.shape[2])).view(*chosen.shape, -1)
         mine = torch.log_softmax((self.sharpness * near).masked_fill(~valid[..., None], _LOWEST), dim=2)
         return Division(shares(mine + self.importance(states).transpose(1, 2)[:, None], seen), valid)
 
