@@ -253,10 +253,11 @@ class Publication:
         """The bytes of a version's file."""
         return self._file(number).read_bytes()
 
-    def adopt(self, versions: Mapping[int, bytes], moves: Sequence[Move]) -> None:
+    def adopt(self, versions: Mapping[int, bytes], moves: Sequence[Move], current: int) -> None:
         """Take over what was published elsewhere: the files of its versions, and its moves, which begin with those made here.
 
-        The artifacts of the version that becomes current are in the workspace. A version that was never current here makes room.
+        current: the number of the version that readers take from then on; its artifacts are in the workspace. A version that was never
+        current here makes room.
 
         Raises:
             ConflictError: another process publishes.
@@ -268,7 +269,7 @@ class Publication:
             for place, move in enumerate(moves):
                 if place >= len(here) or here[place] is None:
                     replace_text(self._moved(place + 1), sealed_text(move))
-            self._point(moves[-1].after)
+            self._point(current)
 
     def _is_current(self, version: Version) -> bool:
         path = self.folder / "current.json"

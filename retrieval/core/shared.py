@@ -132,13 +132,12 @@ class SharedPublication:
             ConflictError: it is no longer the one that was looked at.
         """
         known = tuple(_plain(move or _LOST) for move in moves)
-        versions = self._put_versions(known)
+        versions = self._put_versions(version.number, known)
         ledger = Ledger(version=version.number, sha256=versions[version.number], versions=versions, moves=known)
         text, name = sealed_text(ledger).encode(), f"{self._folder}/current.json"
         # An answer may get lost: whoever asks again is told that the pointer is another one, and it is his own.
         if not self.store.put(name, text, self._tag) and (self.store.read(name) or (b"", ""))[0] != text:
             raise ConflictError("another machine published meanwhile", where=self.store.url, remedy=_MOVED)
-        self._look()
 
     def _look(self) -> Literal["same", "behind", "ahead"]:
         """How the moves here stand to those there. Raises ConflictError where neither goes on from the other."""
@@ -177,20 +176,23 @@ class SharedPublication:
         with ThreadPoolExecutor(_LANES) as lanes:
             texts = dict(zip(missing, lanes.map(lambda number: self._text(number, there.versions[number]), missing), strict=True))
         # The bucket's lifecycle may have removed old ones.
-        self.local.adopt({number: text for number, text in texts.items() if text is not None}, there.moves)
+        self.local.adopt({number: text for number, text in texts.items() if text is not None}, there.moves, there.version)
 
     def _give(self) -> None:
         version = self.local.current()
         if version is not None:
             self.send([self.local.artifact(version, kind) for kind in version.artifacts])
             self.announce(version, self.local.history())
+            self._look()
 
-    def _put_versions(self, moves: Sequence[Move]) -> dict[int, str]:
+    def _put_versions(self, current: int, moves: Sequence[Move]) -> dict[int, str]:
+        """Number -> sha256 of all that were current once; those that are not there yet are put, and the one that is current now."""
         versions = dict(self._there.versions) if self._there else {}
         for number in {move.after for move in moves} & set(self.local.numbers()):
-            text = self.local.text(number)
-            versions[number] = hashlib.sha256(text).hexdigest()
-            self.store.put(self._named(number, versions[number]), text, None)
+            if number == current or number not in versions:
+                text = self.local.text(number)
+                versions[number] = hashlib.sha256(text).hexdigest()
+                self.store.put(self._named(number, versions[number]), text, None)
         return dict(sorted(versions.items()))
 
     def _named(self, number: int, sha256: str) -> str:
