@@ -26,8 +26,17 @@ SETTINGS = (
     "index.min_recall=0.0",
     "--set",
     "train.steps=10",
+    "--set",
+    "rescore.name=din",
+    "--set",
+    "rescore.examples=60",
+    "--set",
+    "rescore.training.steps=2",
+    "--set",
+    "rescore.training.validate_every=2",
 )
-KINDS = {"dataset", "model", "vectors", "export", "index", "calibration", "candidates", "measurements", "report"}
+GOLDEN = Path(__file__).parents[1] / "golden/artifacts"
+KINDS = {"dataset", "model", "vectors", "export", "index", "calibration", "candidates", "measurements", "report", "rescorer", "folds"}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +46,8 @@ def artifacts(command, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for verb, more in (("run", ()), ("embed", ("--export", str(workspace / "export/e")))):
         done = command(verb, workspace, *SETTINGS, *more)
         assert done.returncode == 0, done.stderr
+    # Several runs in one: what they wrote is read like anything else.
+    shutil.copytree(GOLDEN / "folds", workspace / "folds")
     found = [path.parent for path in workspace.glob("*/*/manifest.json")]
     assert {open_artifact(path).kind for path in found} == KINDS
     return found
