@@ -60,8 +60,10 @@ class SharedPublication:
         self._there: Ledger | None = None
         self._tag: str | None = None
 
-    def sync(self) -> None:
+    def sync(self, *, artifacts: bool = True) -> None:
         """Take what was published there since, or give what was published here without it.
+
+        artifacts: those of what is current there, too; a rollback can do without where they are damaged.
 
         Raises:
             ConflictError: both went on. IntegrityError: an object is damaged or missing; what is published here stays. ResourceError:
@@ -69,7 +71,7 @@ class SharedPublication:
         """
         stands = self._look()
         if stands == "behind":
-            self._take()
+            self._take(artifacts=artifacts)
         elif stands == "ahead":
             try:
                 self._give()
@@ -167,11 +169,13 @@ class SharedPublication:
         except IntegrityError:
             return True
 
-    def _take(self) -> None:
+    def _take(self, *, artifacts: bool = True) -> None:
         there = self._there
         if there is None:
             return
-        self.fetch(self._version(there))
+        version = self._version(there)
+        if artifacts:
+            self.fetch(version)
         missing = [number for number, sha256 in there.versions.items() if not self.local.holds(number, sha256)]
         with ThreadPoolExecutor(_LANES) as lanes:
             texts = dict(zip(missing, lanes.map(lambda number: self._text(number, there.versions[number]), missing), strict=True))

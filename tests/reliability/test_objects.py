@@ -125,6 +125,25 @@ def test_what_the_lifecycle_removed_is_missed_by_nobody_but_a_rollback(store: Ob
     assert Publication(a, "shop").numbers() == [1, 2, 3, 4]
 
 
+def test_from_what_is_damaged_in_the_store_a_rollback_leads_away(store: ObjectStore, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for day in (1, 2):
+        publish(a, day, instead_of=day - 1)
+        push(a, store)
+    (damaged,) = (name for name in names(store) if "lists2" in name and name.endswith("part.txt"))
+    store._library.delete(store._store, damaged)
+    shared = SharedPublication(store, b, "shop")
+    with pytest.raises(IntegrityError, match="is missing"):
+        shared.sync()
+    assert not (b / "published").exists()
+    shared.sync(artifacts=False)
+    earlier = shared.local.earlier()
+    shared.fetch(earlier)
+    shared.local.rollback(earlier.number, why="damaged", announce=shared.announce)
+    assert content(b) == "lists 1 of a"
+    assert pull(a, store).number == 1
+
+
 def test_of_two_publishers_one_wins_and_the_other_never_claimed_to(store: ObjectStore, tmp_path: Path) -> None:
     publish(tmp_path / "first", 1)
     push(tmp_path / "first", store)

@@ -43,10 +43,10 @@ class SharedNights:
             return error
         return None
 
-    def sync(self) -> None:
+    def sync(self, *, artifacts: bool = True) -> None:
         """The same of what is published, and of records. Raises as `SharedPublication.sync`."""
         if self._there is not None:
-            self._there.sync()
+            self._there.sync(artifacts=artifacts)
             self._pull_records(self._there.store)
 
     def ahead(self) -> int:

@@ -72,7 +72,7 @@ def _asked_by(record: NightRecord, root: Path, recipe: Recipe, path: Path | None
 def rollback(root: Path, recipe: Recipe, number: int, why: str) -> Version:
     """Make an earlier version current, in the store, too; its artifacts are checked, byte for byte, before the pointer moves."""
     publication, shared = Publication(root, recipe.name), SharedNights(root, recipe)
-    shared.sync()
+    shared.sync(artifacts=False)
     number = publication.earlier(number).number
     shared.fetch(publication.version(number))
     version = publication.rollback(number, why=why or f"rolled back by {user_name()}", announce=shared.announce)
