@@ -74,18 +74,19 @@ def gatenet(form: str, shared: bool) -> list[str]:
     return [f'model.fields.gate={{name="gatenet", embedding="{form}", shared={str(shared).lower()}}}']
 
 
+PLAIN = ['model.fields.poso={form="none"}']
 VARIANTS = {
-    "no fields": NOTHING,
-    "fields": [],
+    "no fields": [*NOTHING, *PLAIN],
+    "fields": PLAIN,
     "poso-mlp": ['model.fields.poso={form="mlp"}'],
-    "senet": ['model.fields.gate={name="senet"}'],
-    "gatenet-bit-private": gatenet("bit-wise", shared=False),
-    "gatenet-vector-private": gatenet("vector-wise", shared=False),
+    "senet": [*PLAIN, 'model.fields.gate={name="senet"}'],
+    "gatenet-bit-private": [*PLAIN, *gatenet("bit-wise", shared=False)],
+    "gatenet-vector-private": [*PLAIN, *gatenet("vector-wise", shared=False)],
     "poso-mlp-alone": [*NOTHING, 'model.fields.poso={form="mlp"}'],
-    "gatenet-bit-shared": gatenet("bit-wise", shared=True),
-    "gatenet-vector-shared": gatenet("vector-wise", shared=True),
-    "layers": ["model.fields.layers=2"],
-    "gatenet-hidden": ["model.fields.layers=2", 'model.fields.gate={name="gatenet", embedding="none", hidden=true}'],
+    "gatenet-bit-shared": [*PLAIN, *gatenet("bit-wise", shared=True)],
+    "gatenet-vector-shared": [*PLAIN, *gatenet("vector-wise", shared=True)],
+    "layers": [*PLAIN, "model.fields.layers=2"],
+    "gatenet-hidden": [*PLAIN, "model.fields.layers=2", 'model.fields.gate={name="gatenet", embedding="none", hidden=true}'],
     "poso-attention": ['model.fields.poso={form="attention"}'],
     "poso-mmoe": ['model.fields.poso={form="mmoe"}'],
 }
