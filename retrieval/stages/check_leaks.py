@@ -19,6 +19,7 @@ from retrieval.evaluation.leaks.evidence import Popularity, item_figures
 from retrieval.evaluation.leaks.findings import LeakReport
 from retrieval.evaluation.leaks.tables import LeakTables, evidence_of_tables
 from retrieval.evaluation.tables import parquet_files
+from retrieval.models.settings import EncoderSettings
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.warm_start import WEIGHTS
 
@@ -79,21 +80,21 @@ def _counted(recipe: Recipe, model: Artifact, dataset: Dataset) -> Mapping[str, 
         names = set(tensors.keys())
         if "counts" in names:
             found["counts of the popularity model"] = Popularity(tensors.get_tensor("counts"))
-        if "prior" in names:
-            off = np.abs(tensors.get_tensor("prior") - _prior(recipe, dataset))
+        if "prior" in names and isinstance(recipe.model, EncoderSettings):
+            off = np.abs(tensors.get_tensor("prior") - _prior(recipe.model, dataset))
             found["prior of the items, how far it is from the training events' own"] = Popularity(off, np.full(len(off), _ROUNDING))
     return found
 
 
-def _prior(recipe: Recipe, dataset: Dataset) -> NDArray[np.float64]:
+def _prior(model: EncoderSettings, dataset: Dataset) -> NDArray[np.float64]:
     """The prior that training events give, from its definition in the settings."""
-    settings = getattr(recipe.model, "prior")  # noqa: B009 (only encoders have one)
+    settings = model.prior
     training = training_segments(dataset)
     whole = item_figures(training, dataset.catalog.n_items)
     fresh = item_figures(training, dataset.catalog.n_items, since=int(whole.last.max()) - round(settings.hours * _HOUR))
     shares = [(each.counts + settings.smoothing) / (each.counts + settings.smoothing).sum() for each in (fresh, whole)]
     prior: NDArray[np.float64] = settings.weight * np.log(shares[0]) - np.log(shares[1])
-    if getattr(recipe.model, "fields").items and fresh.counts.any():  # noqa: B009
+    if model.fields.items and fresh.counts.any():
         known = np.sort(prior[fresh.counts > 0])
         prior[whole.counts == 0] = known[round(settings.unseen * (len(known) - 1))]
     return prior

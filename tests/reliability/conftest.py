@@ -123,6 +123,25 @@ def command(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         warm.stdin.close()
 
 
+@pytest.fixture(scope="module")
+def prepared(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the dataset, so that only training is left."""
+    return _up_to("prepare", command, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def indexed(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace up to the index."""
+    return _up_to("build-index", command, tmp_path_factory)
+
+
+def _up_to(verb: str, command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp(verb)
+    done = command(verb, workspace)
+    assert done.returncode == 0, done.stderr
+    return workspace
+
+
 @pytest.fixture(scope="session")
 def contents() -> Callable[[Path], dict[str, str]]:
     """contents(workspace) is the sha256 of every file of its artifacts and its log; reports, manifests and records tell the time."""

@@ -63,14 +63,6 @@ def model_of(workspace: Path) -> tuple[bytes, dict]:
 
 
 @pytest.fixture(scope="module")
-def prepared(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with the dataset, so that only training is left."""
-    workspace = tmp_path_factory.mktemp("prepared")
-    assert command("prepare", workspace).returncode == 0
-    return workspace
-
-
-@pytest.fixture(scope="module")
 def undisturbed(launch: Launch, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict]:
     """The model of replicas that nothing happens to."""
     workspace = shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "workspace")

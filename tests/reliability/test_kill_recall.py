@@ -11,15 +11,6 @@ import pytest
 SETTINGS = ("--set", "recall.batch_users=16")
 
 
-@pytest.fixture(scope="module")
-def indexed(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace up to the index."""
-    workspace = tmp_path_factory.mktemp("indexed")
-    done = command("build-index", workspace)
-    assert done.returncode == 0, done.stderr
-    return workspace
-
-
 @pytest.mark.parametrize("verb", ["recall", "embed", "build-index"])
 def test_the_same_command_ends_with_the_same_bytes(command, contents, indexed: Path, tmp_path: Path, verb: str) -> None:
     def options(workspace: Path) -> tuple[str, ...]:

@@ -9,15 +9,6 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="module")
-def prepared(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with the dataset, so that only training is left."""
-    workspace = tmp_path_factory.mktemp("prepared")
-    done = command("prepare", workspace)
-    assert done.returncode == 0, done.stderr
-    return workspace
-
-
 def undisturbed(command, contents, verb: str, workspace: Path) -> tuple[dict[str, str], int]:
     """What a run that nobody kills leaves, and how many file operations it takes."""
     done = command(verb, workspace)

@@ -69,15 +69,6 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.fixture(scope="module")
-def indexed(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace up to the index."""
-    workspace = tmp_path_factory.mktemp("indexed")
-    done = command("build-index", workspace)
-    assert done.returncode == 0, done.stderr
-    return workspace
-
-
-@pytest.fixture(scope="module")
 def whole(command, contents, indexed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What one process writes."""
     workspace = Path(shutil.copytree(indexed, tmp_path_factory.mktemp("whole") / "w"))
