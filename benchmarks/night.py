@@ -23,7 +23,7 @@ DAYS, NIGHTS = 30, ("2024-01-29", "2024-01-30")
 
 
 def timed(words: list[str], log: Path) -> dict[str, float]:
-    """Wall and processor seconds and peak resident memory of a process that ran alone; its children are counted with it."""
+    """Wall and processor seconds of a process and its children, and the peak resident memory of its last stage."""
     environment, started = {**os.environ, "NIGHT_LOG": str(log)}, time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "retrieval", *words], stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
@@ -41,7 +41,9 @@ def shown(record: dict[str, Any], cost: dict[str, float]) -> None:
         print(f"| {stage['stage']} | {stage['seconds']:.1f} s | {stage['seconds'] / cost['wall']:.1%} | {memory:.2f} GB | {disk:,.0f} MB |")
     rest = cost["wall"] - sum(stage["seconds"] for stage in made)
     print(f"| judging, verifying, publishing | {rest:.1f} s | {rest / cost['wall']:.1%} | | |")
-    print(f"{cost['wall']:.0f} s, {cost['cpu']:.0f} CPU seconds, {cost['memory'] / 1e9:.2f} GB, exit code {cost['code']:.0f}")
+    # A stage starts the kernel's record of the peak anew, so that the process as a whole has the largest of theirs and of what came after.
+    peak = max([cost["memory"], *(stage["peak_memory_bytes"] for stage in made)])
+    print(f"{cost['wall']:.0f} s, {cost['cpu']:.0f} CPU seconds, {peak / 1e9:.2f} GB, exit code {cost['code']:.0f}")
     print("gates: " + ", ".join(f"{gate['name']} {gate['outcome']} ({gate['found']})" for gate in record["gates"]), flush=True)
 
 
