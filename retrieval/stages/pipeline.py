@@ -241,13 +241,17 @@ class Pipeline:
 
     @property
     def _beginning(self) -> train.Beginning:
-        return train.Beginning(self.recipe, self.dataset, self._start, self._gather)
+        return train.Beginning(self._trained, self.dataset, self._start, self._gather)
+
+    @property
+    def _trained(self) -> Recipe:
+        return self.recipe.model_copy(update={"train": self.recipe.train.in_effect()})
 
     def _gather(self, stop: int | None) -> World:
         others, start = crew(), self._start
         if others is None:
             return ALONE
-        return others.lead(self.recipe, self.dataset_artifact.path, start.path if start else None, stop)
+        return others.lead(self._trained, self.dataset_artifact.path, start.path if start else None, stop)
 
     @cached_property
     def _model_inputs(self) -> dict[str, str]:

@@ -172,7 +172,7 @@ def rung_stops(recipe: Recipe, search: Search) -> list[int | None]:
     """
     if search.settings.method != "successive-halving":
         return [None]
-    steps, every = recipe.train.steps, recipe.train.validate_every
+    steps, every = recipe.train.in_effect().steps, recipe.train.validate_every
     shares = [steps / search.settings.reduction**rung for rung in range(search.settings.rungs - 1, 0, -1)]
     stops = [max(1, round(share / every)) * every for share in shares]
     if len(set(stops)) < len(stops) or stops[-1] >= steps:

@@ -55,7 +55,7 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
         return {"model": {"name": recipe.model.name}}
     watched = {"n": recipe.evaluate.primary_cutoff, "filter_seen": recipe.recall.filter_seen}
     # What training starts from is an input: its name is not what it is. Where the item table lies moves no bit of it.
-    trained = recipe.train.model_dump(exclude={"start_from", "sharding"})
+    trained = recipe.train.in_effect().model_dump(exclude={"start_from", "sharding", "warm_steps", "warm_newest"})
     return {"model": recipe.model.model_dump(), "train": trained, "seed": recipe.seed, "validation": watched}
 
 

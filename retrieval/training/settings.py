@@ -85,6 +85,10 @@ class TrainSettings(Settings):
     start_from: str = ""
     """A trained model to begin with, by the path of its directory or its id in the workspace: old items keep their
     vectors, new ones and the optimizer start afresh. The model's identity takes the place of this name."""
+    warm_steps: int = Field(0, ge=0)
+    """`steps` of a training that starts from a model; 0 for as many as one from fresh weights."""
+    warm_newest: float = Field(0.0, ge=0)
+    """`examples.newest` of a training that starts from a model; 0 for the same as from fresh weights."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "TrainSettings":
@@ -94,4 +98,14 @@ class TrainSettings(Settings):
             raise ValueError(f"sharding = 'rows' does not go with loss.name = '{self.loss.name}', which reads every item in every step")
         if self.sharding == "rows" and self.optimizer.item_table == "dense":
             raise ValueError("sharding = 'rows' needs optimizer.item_table = 'row-wise': a dense table's gradient is one of all rows")
+        if self.warm_newest and self.examples.name != "prefixes":
+            raise ValueError(f"warm_newest needs examples.name = 'prefixes', not '{self.examples.name}'")
         return self
+
+    def in_effect(self) -> "TrainSettings":
+        """As this training is done: what holds for warm starts put in its place, or left out. The same for all that train the same."""
+        changed: dict[str, object] = {"warm_steps": 0, "warm_newest": 0.0}
+        if self.start_from:
+            newest = self.warm_newest or self.examples.newest
+            changed |= {"steps": self.warm_steps or self.steps, "examples": self.examples.model_copy(update={"newest": newest})}
+        return self.model_copy(update=changed)

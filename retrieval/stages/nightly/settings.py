@@ -85,8 +85,8 @@ class NightlySettings(Settings):
     """The [nightly] table of a recipe; no part of it changes what a stage makes.
 
     retrain_every: nights from one training from fresh weights to the next; in between, training goes on from the model that was
-    published last before the night. 1: always anew. 0: only where there is nothing to go on from, or it does not fit.
-    warm_steps: steps of a training that goes on, 0 for as many as `train.steps`.
+    published last before the night, as `train.warm_steps` and `train.warm_newest` say. 1: always anew. 0: only where there is nothing
+    to go on from, or it does not fit.
     keep: published versions whose artifacts stay, the one to roll back to included. store: s3://BUCKET/PREFIX of what several machines,
     or one whose disk is empty every night, have in common: what is published, and the records of nights. metrics: the folder from
     which Prometheus' node exporter takes files, for one by the recipe's name; beside the publication by default. report: whether the
@@ -94,7 +94,6 @@ class NightlySettings(Settings):
     """
 
     retrain_every: int = Field(7, ge=0)
-    warm_steps: int = Field(0, ge=0)
     keep: int = Field(3, ge=2)
     store: str = ""
     metrics: str = ""

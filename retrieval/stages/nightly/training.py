@@ -40,8 +40,7 @@ def training_of(recipe: Recipe, publication: Publication, earlier: Version | Non
         return Training(recipe, 0, f"anew: {error.what}")
     if ITEM_IDS not in start.manifest.files or other_settings(recipe, start):
         return Training(recipe, 0, "anew: the published model is another encoder")
-    settings = recipe.nightly
-    train = recipe.train.model_copy(update={"start_from": str(start.path), "steps": settings.warm_steps or recipe.train.steps})
+    train = recipe.train.model_copy(update={"start_from": str(start.path)})
     nights = _nights(earlier) + 1
     return Training(recipe.model_copy(update={"train": train}), nights, f"from version {earlier.number}, {nights} since anew")
 

@@ -176,3 +176,20 @@ def test_stopped_it_goes_on_from_its_checkpoint_and_not_from_its_start(yesterday
 def test_baselines_start_from_nothing(yesterday: Artifact, tmp_path: Path) -> None:
     pipeline = pipeline_on(tmp_path, TODAY, yesterday.path, evaluate={"baselines": ["k1", "popular"]}, recall={"n": 50})
     assert {name: "start" in each.model_artifact.summary for name, each in pipeline.baselines().items()} == {"k1": False, "popular": False}
+
+
+def test_what_holds_for_warm_starts_holds_for_them_alone(yesterday: Artifact, tmp_path: Path) -> None:
+    """A baseline is trained from fresh weights, so that as many steps as going on takes would make a weak one of it."""
+    few = {"train": {"warm_steps": 2, "warm_newest": 3.0}, "evaluate": {"baselines": ["k1"]}, "recall": {"n": 50}}
+    warm = pipeline_on(tmp_path, TODAY, yesterday.path, **few)
+    steps = {name: each.model_artifact.summary["steps"] for name, each in {"own": warm, **warm.baselines()}.items()}
+    assert steps == {"own": 2, "k1": TRAIN["steps"]}
+    written = {"steps": 2, "examples": {**TRAIN["examples"], "newest": 3.0}}
+    assert warm.model_id == pipeline_on(tmp_path, TODAY, yesterday.path, train=written).model_id
+    assert warm.model_id != pipeline_on(tmp_path, TODAY, yesterday.path).model_id
+    assert pipeline_on(tmp_path, TODAY, **few).model_id == pipeline_on(tmp_path, TODAY).model_id
+
+
+def test_newest_targets_of_a_warm_start_need_windows(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"warm_newest needs examples\.name = 'prefixes'"):
+        pipeline_on(tmp_path, TODAY, train={"warm_newest": 3.0, "examples": {"name": "random-cut"}})
