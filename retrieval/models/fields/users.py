@@ -59,8 +59,9 @@ class UserFields(nn.Module):
         if not self.training or self.history_dropout:  # what trains has some event
             vectors = vectors.masked_fill((seen == 0)[:, None, None], 0.0)
             log_weights = None if log_weights is None else log_weights.masked_fill((seen == 0)[:, None], 0.0)
-            # As many as will be served, though the encoder has counted the events that are left out.
-            valid = valid & ((seen > 0)[:, None] | (torch.arange(valid.shape[1], device=valid.device) < self.alone))
+            # As many as will be served, though the encoder has counted the events that are left out, or has none to count.
+            alone = torch.arange(valid.shape[1], device=valid.device) < (1 if self.spread is None else self.alone)
+            valid = torch.where((seen > 0)[:, None], valid, alone)
         distinct, places = _alike(histories.context, seen)
         if self.fields is not None and self.spread is not None:
             own = self.spread(self.fields(distinct))

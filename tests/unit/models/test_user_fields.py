@@ -52,10 +52,14 @@ def histories(end: torch.Tensor = END, length: int = LENGTH) -> Histories:
     return gather_histories(items, torch.arange(EVENTS), START, end, length, Owners(torch.arange(USERS), START))
 
 
-def test_a_user_without_events_has_interests_that_differ() -> None:
-    found = model_with().interests(histories())
+TRANSFORMER = InterestTransformerSettings(dimension=WIDTH, history=LENGTH, interests=2, dropout=0.0)
+
+
+@pytest.mark.parametrize("settings", [None, TRANSFORMER])
+def test_a_user_without_events_has_interests_that_differ(settings: Any) -> None:
+    found = model_with(settings).interests(histories())
     assert torch.isfinite(found.vectors).all()
-    assert found.valid[2].any()
+    assert found.valid[2].all()
     assert not torch.equal(found.vectors[2, 0], found.vectors[2, 1])
     country_alone = model_with(fields=FieldsSettings(users=("country",)))
     assert torch.equal(country_alone.interests(histories(START)).vectors[0], country_alone.interests(histories(START)).vectors[2])
@@ -112,7 +116,7 @@ def test_fields_of_events_change_interests_and_those_of_padding_do_not() -> None
     assert not torch.allclose(model.interests(history).vectors[:2], model.interests(shifted).vectors[:2])
 
 
-@pytest.mark.parametrize("settings", [None, MindSettings(dimension=WIDTH, history=LENGTH, interests=2)])
+@pytest.mark.parametrize("settings", [None, MindSettings(dimension=WIDTH, history=LENGTH, interests=2), TRANSFORMER])
 def test_histories_are_left_out_in_training_alone(settings: Any) -> None:
     model = model_with(settings, fields=FIELDS.model_copy(update={"history_dropout": 0.5, "events": ()}))
     whole = model.prefix_interests(histories()).vectors
