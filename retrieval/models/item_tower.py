@@ -11,11 +11,14 @@ from torch.nn import functional
 
 from retrieval.models.fields.items import ItemFields
 from retrieval.models.lookups import Lookups, look_up
+from retrieval.models.remade import in_blocks
 
 _DRAWN = 1 << 20
 """Numbers of a table that are drawn at a time; a multiple of sixteen."""
 _ROWS = 1 << 16
 """Items whose fields are read at a time where all are asked for."""
+_REMADE = 1 << 13
+"""Items of a larger step whose fields are read at a time, and again for the gradient: it holds vectors then, and no fields of them."""
 
 
 class FetchedRows:
@@ -109,9 +112,14 @@ class ItemTower(nn.Module):
         assert self.fields is not None  # noqa: S101 - the callers have looked
         if not self.sharded and sum(each.numel() for each in rows) >= self.n_items:
             every = torch.arange(self.n_items, device=rows[0].device)
-            return AllRows(self.fields(self.ids(every), every))
+            return AllRows(self._with_fields(every))
         distinct = torch.unique(torch.cat([each.flatten() for each in rows]))
-        return FetchedRows(distinct, self.fields(self.ids(distinct), distinct))
+        return FetchedRows(distinct, self._with_fields(distinct))
+
+    def _with_fields(self, rows: Int[Tensor, " R"]) -> Float[Tensor, "R D"]:
+        assert self.fields is not None  # noqa: S101 - the callers have looked
+        ids = self.ids(rows)
+        return self.fields(ids, rows) if len(rows) <= _ROWS else in_blocks(self.fields, ids, rows, _REMADE)
 
     def ids(self, rows: Int[Tensor, "*S"]) -> Float[Tensor, "*S D"]:
         """Rows of the table of ids. Raises as `forward`."""

@@ -14,6 +14,7 @@ from retrieval.data.fields.coding import FieldColumn, code_column
 from retrieval.data.fields.settings import CategoricalField, MultiField, NumericField, VectorField
 from retrieval.data.sequences import SequenceDataset
 from retrieval.losses.settings import LossSettings
+from retrieval.models import item_tower
 from retrieval.models.fields.inputs import FieldInputs
 from retrieval.models.fields.settings import FieldsSettings
 from retrieval.models.fields.vectors import FieldVectors, row_names
@@ -307,3 +308,64 @@ def test_the_share_that_gbce_sees_is_of_what_can_be_drawn() -> None:
     for fields, n_items in ((None, int(TRAINED.sum())), ([], ITEMS)):
         objective = Objective(model_with(fields), TrainingEvents.of(sequences, lengths), LossSettings(name="gbce"), torch.float32, 1)
         assert objective._competitors(objective.source(torch.arange(4), 0), None).n_items == n_items
+
+
+EVERY = torch.arange(ITEMS)
+DIRECTION = torch.randn(ITEMS, WIDTH, generator=torch.Generator().manual_seed(3))
+
+
+def gradients_of(model: RetrievalModel) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    made = model.items(EVERY)
+    (made * DIRECTION).sum().backward()
+    return made.detach(), {name: each.grad for name, each in model.items.named_parameters() if each.grad is not None}
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_tower, "_ROWS", 4)
+    monkeypatch.setattr(item_tower, "_REMADE", 5)
+
+
+@pytest.mark.parametrize("gate", [{"name": "none"}, {"name": "senet"}, {"name": "gatenet", "embedding": "bit-wise"}])
+def test_blocks_have_the_gradients_of_the_whole(gate: dict[str, str], request: pytest.FixtureRequest) -> None:
+    whole, expected = gradients_of(model_with(gate=gate))
+    request.getfixturevalue("blocks")
+    made, found = gradients_of(model_with(gate=gate))
+    torch.testing.assert_close(made, whole)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], msg=name)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_ids_that_were_left_out_have_no_gradient() -> None:
+    """The second making draws the numbers of the first, and leaves the generator where it was."""
+    model = model_with(id_dropout=0.5).train()
+    assert model.items.fields is not None
+    torch.manual_seed(4)
+    made = model.items(EVERY)
+    after = torch.get_rng_state()
+    made.sum().backward()
+    assert torch.equal(torch.get_rng_state(), after)
+    alone = model.items.fields(torch.zeros(ITEMS, WIDTH), EVERY)
+    kept = ((made - alone).abs() > 1e-6).any(dim=1)
+    assert 0 < int(kept.sum()) < int(model.items.fields.trained.sum())
+    gradient = model.items.embedding.weight.grad
+    assert gradient is not None
+    assert torch.equal(gradient, kept[:, None].expand(-1, WIDTH).to(gradient.dtype))
+
+
+@pytest.mark.usefixtures("blocks")
+def test_tables_read_row_by_row_learn_from_blocks() -> None:
+    dense, sparse = model_with(), model_with()
+    assert sparse.items.fields is not None
+    lookups, ids = sparse.items.fields.vectors.read_row_wise(), sparse.items.read_row_wise()
+    for model in (dense, sparse):
+        (model.items(EVERY) * DIRECTION).sum().backward()
+    assert dense.items.fields is not None
+    for found, expected in (
+        (lookups.gradients(sparse.items.fields.vectors.table), dense.items.fields.vectors.table.grad),
+        (ids.gradients(sparse.items.embedding.weight), dense.items.embedding.weight.grad),
+    ):
+        torch.testing.assert_close(found.values, expected[found.rows])
+        assert int((expected.abs().amax(dim=1) > 0).sum()) == len(found.rows)
