@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 
@@ -11,8 +11,33 @@ from retrieval.core.errors import DataContractError, UsageError
 from retrieval.core.settings import did_you_mean
 from retrieval.data.files import InputFile
 
-Sort = Literal["integer", "float", "text", "untyped", "datetime", "list", "other"]
-"""`untyped` is text that may stand for a number: a CSV column or a partition key."""
+Sort = Literal["integer", "float", "text", "untyped", "datetime", "boolean", "null", "list", "other"]
+"""`untyped` is text that may stand for a number: a CSV column or a partition key. `null` is a type of no values at all."""
+UNORDERED: frozenset[Sort] = frozenset({"boolean", "null", "list", "other"})
+"""What no id and no time can be."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of one file."""
+
+    name: str
+    sort: Sort
+    where: Path
+    """A path to name in messages."""
+
+    def refuse(self, *sorts: Sort, expected: str) -> None:
+        """Stop where the column is of one of the sorts.
+
+        Raises:
+            DataContractError: it is.
+        """
+        if self.sort in sorts:
+            raise DataContractError(f"column '{self.name}' has the wrong type ({self.sort})", where=self.where, expected=expected)
+
+    def refuse_all_but(self, *sorts: Sort, expected: str) -> None:
+        """Stop where the column is of none of the sorts and holds something. Raises as `refuse`."""
+        self.refuse(*({*get_args(Sort)} - {*sorts, "null"}), expected=expected)
 
 
 @dataclass(frozen=True)
@@ -90,4 +115,6 @@ def _sort(file: InputFile, column: str, dtype: pl.DataType) -> Sort:
         return "text"
     if isinstance(dtype, (pl.Datetime, pl.Date)):
         return "datetime"
+    if isinstance(dtype, (pl.Boolean, pl.Null)):
+        return "boolean" if isinstance(dtype, pl.Boolean) else "null"
     return "list" if isinstance(dtype, (pl.List, pl.Array)) else "other"

@@ -1,13 +1,16 @@
 """The contract of the event log: what makes a row of it an event, as expressions over one file's columns."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from retrieval.core.errors import DataContractError
-from retrieval.data.columns import Sort, Source
+from retrieval.data.columns import UNORDERED, Column, Sort, Source
 from retrieval.data.fields.settings import AgeField, CategoricalField, EventNumericField, GapField
+from retrieval.data.fields.values import names, numbers
 from retrieval.data.ids import IdColumn, IdKind, id_column
 from retrieval.data.settings import ContractSettings, InteractionSource, TimeUnit
 from retrieval.data.times import time_column
@@ -44,20 +47,24 @@ def order_as_float(source: Source, column: str) -> bool:
     if not column:
         return False
     sorts = source.sorts_of(column)
-    if sorts & {"text", "list", "other"}:
+    if sorts & (UNORDERED | {"text"}):
         raise DataContractError(f"column '{column}' cannot order events", where=source.where, expected="numbers or datetimes")
     return bool(sorts & {"float", "untyped"})
 
 
-def row_check(contract: EventContract, sorts: dict[str, Sort]) -> RowCheck:
-    """The check for a file whose columns are of the given sorts."""
+def row_check(contract: EventContract, sorts: Mapping[str, Sort], where: Path) -> RowCheck:
+    """The check for the file `where`, whose columns are of the given sorts.
+
+    Raises:
+        DataContractError: a column has a type that cannot be what it is declared to be.
+    """
     columns = contract.columns
     user = id_column(columns.user, sorts[columns.user], contract.user_kind)
     item = id_column(columns.item, sorts[columns.item], contract.item_kind)
     time = time_column(columns.time, sorts[columns.time], contract.unit, contract.settings)
     values = {"user": user.value, "item": item.value, "time": time.value}
     rules = id_rules(user, "user") | id_rules(item, "item") | time.rules
-    for name, (value, broken) in _optional(contract).items():
+    for name, (value, broken) in _optional(contract, {name: Column(name, sort, where) for name, sort in sorts.items()}).items():
         values[name] = value
         rules[f"bad_{name}"] = broken
     return RowCheck(values, list(rules), first_broken(list(rules.values())))
@@ -78,21 +85,23 @@ def first_broken(rules: list[pl.Expr]) -> pl.Expr:
     return pl.coalesce([pl.when(rule).then(pl.lit(place, pl.UInt8)) for place, rule in enumerate(rules)])
 
 
-def _optional(contract: EventContract) -> dict[str, tuple[pl.Expr, pl.Expr]]:
+def _optional(contract: EventContract, typed: Mapping[str, Column]) -> dict[str, tuple[pl.Expr, pl.Expr]]:
     columns, found = contract.columns, dict[str, tuple[pl.Expr, pl.Expr]]()
     if columns.order:
         value = _order(pl.col(columns.order), as_float=contract.order_as_float)
         found["order"] = (value, value.is_null() | value.cast(pl.Float64).is_nan())
     if columns.weight:
+        typed[columns.weight].refuse("datetime", "list", "other", expected="numbers")
         weight = pl.col(columns.weight).cast(pl.Float64, strict=False)
         # The dataset holds float32: what is infinite there is too large here.
         bad = weight.is_null() | weight.is_nan() | (weight < 0) | (weight.cast(pl.Float32) == math.inf)
         found["weight"] = (weight.cast(pl.Float32), bad)
     if columns.kind:
+        typed[columns.kind].refuse("list", "other", expected="text")
         kind = pl.col(columns.kind).cast(pl.String)
         found["kind"] = (kind, kind.is_null() | (kind.str.strip_chars() == ""))
     for name, field in event_columns(columns).items():
-        found[f"field_{name}"] = _field(pl.col(field.column_of(name)), field)
+        found[f"field_{name}"] = _field(typed[field.column_of(name)], field)
     return found
 
 
@@ -106,15 +115,15 @@ def read_columns(columns: InteractionSource) -> dict[str, str]:
     return {f"fields.{name}": field.column_of(name) for name, field in event_columns(columns).items()}
 
 
-def _field(raw: pl.Expr, field: CategoricalField | EventNumericField) -> tuple[pl.Expr, pl.Expr]:
+def _field(column: Column, field: CategoricalField | EventNumericField) -> tuple[pl.Expr, pl.Expr]:
     """A name, empty where there is none, or a number, NaN where there is none; broken is what cannot be read as one."""
-    text = raw.cast(pl.String)
-    found = text.str.extract(field.pattern) if field.pattern else text
     if isinstance(field, CategoricalField):
-        return found.fill_null(""), raw.is_not_null() & found.is_null()
-    number = (found if field.pattern else raw).cast(pl.Float32, strict=False)
-    finite = pl.when(number.is_finite()).then(number)
-    return finite.fill_null(math.nan), raw.is_not_null() & finite.is_null()
+        found = names(column, field.pattern)
+        return found.value.fill_null(""), found.broken
+    found = numbers(column, field.pattern)
+    # The dataset holds float32: what is infinite there is too large here.
+    narrow = found.value.cast(pl.Float32)
+    return narrow.fill_null(math.nan), found.broken | narrow.is_infinite().fill_null(value=False)
 
 
 def _order(raw: pl.Expr, *, as_float: bool) -> pl.Expr:

@@ -9,14 +9,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.core.errors import DataContractError
-from retrieval.data.columns import Sort, Source
+from retrieval.data.columns import UNORDERED, Sort, Source
 from retrieval.data.files import reading
 from retrieval.data.kernels import insert_keys, reinsert_keys
 
 IdKind = Literal["integer", "text"]
 CANONICAL = r"^(0|-?[1-9][0-9]*)$"
 """An integer as a program writes it. `007` is text: reading it as 7 would merge two ids."""
-_EXACT_FLOAT = 2.0**53
+EXACT_FLOAT = 2.0**53
+"""Beyond it neighbouring integers fall together in a float."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def id_kind(columns: Iterable[tuple[Source, str]], max_bad_share: float) -> IdKi
     used = list(columns)
     sorts = {sort: source for source, column in used for sort in sorted(source.sorts_of(column))}
     for source, column in used:
-        for sort in source.sorts_of(column) & {"datetime", "list", "other"}:
+        for sort in source.sorts_of(column) & (UNORDERED | {"datetime"}):
             raise DataContractError(f"column '{column}' has the wrong type ({sort})", where=source.where, expected="integers or text")
     numbers = sorts.get("integer") or sorts.get("float")
     if numbers and "text" in sorts:
@@ -91,7 +92,7 @@ def id_column(column: str, sort: Sort, kind: IdKind) -> IdColumn:
 def _float_ids(raw: pl.Expr) -> IdColumn:
     # A column of integers with gaps comes out of some writers as floats.
     whole = (raw == raw.floor()) & raw.is_finite()
-    in_range = raw.abs() <= _EXACT_FLOAT
+    in_range = raw.abs() <= EXACT_FLOAT
     value = pl.when(whole & in_range).then(raw).cast(pl.Int64, strict=False)
     return IdColumn(value, raw.is_null() | raw.is_nan(), pl.lit(value=False), ~whole, ~in_range)
 

@@ -99,8 +99,9 @@ class LogReader:
 
     def _checked_batches(self, bar: Progress) -> Iterator[tuple[int, pl.DataFrame, RowCheck]]:
         first = 0
-        for file, sorts in zip(self.source.files, self.source.sorts, strict=True):
-            check = row_check(self.contract, sorts)
+        # All of them first: a file of another type stops the run before hours of reading.
+        checks = [row_check(self.contract, sorts, file.path) for file, sorts in zip(self.source.files, self.source.sorts, strict=True)]
+        for file, check in zip(self.source.files, checks, strict=True):
             for frame in batches(file, self.source.columns):
                 yield first, frame, check
                 first += frame.height

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.core.errors import DataContractError
-from retrieval.data.columns import Sort, Source
+from retrieval.data.columns import UNORDERED, Sort, Source
 from retrieval.data.files import reading
 from retrieval.data.settings import ContractSettings, TimeUnit
 
@@ -37,7 +37,7 @@ def time_unit(source: Source, column: str, declared: TimeUnit) -> TimeUnit:
         DataContractError: the column's type cannot be a time, or contradicts the declared unit.
     """
     sorts = source.sorts_of(column)
-    if sorts & {"list", "other"}:
+    if sorts & UNORDERED:
         raise DataContractError(f"column '{column}' has the wrong type", where=source.where, expected="numbers or datetimes")
     if "datetime" in sorts or (sorts & {"text", "untyped"} and not _sample_is_numeric(source, column)):
         return _checked(source, column, declared, "datetime", {"auto", "datetime"})

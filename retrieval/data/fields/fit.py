@@ -75,7 +75,7 @@ class FieldFit:
         codes, names = raw.columns[name], raw.names[name]
         counts = np.bincount(codes[self.training], minlength=len(names))
         # The empty name stands for no value: none of a vocabulary, and none to hash.
-        missing = [place for place, each in enumerate(names) if not each.strip()]
+        missing = [place for place, each in enumerate(names) if not each]
         counts[missing] = 0
         coding = names_coding(name, settings, settings.kind, names, counts)
         rows = rows_of_names(coding, names)
