@@ -143,7 +143,29 @@ def _field_rows(model: RetrievalModel, start: Artifact) -> dict[str, np.ndarray[
     if not model.field_tables:
         return {}
     known = pl.read_parquet(start.file(FIELD_ROWS))
-    return {name: rows_of(known.filter(pl.col("table") == name)["row"], vectors.rows) for name, vectors in model.field_tables.items()}
+    return {name: matching_rows(known.filter(pl.col("table") == name)["row"], vectors.rows) for name, vectors in model.field_tables.items()}
+
+
+def matching_rows(known: pl.Series, wanted: pl.Series) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """For every name of a row the known row of that name, -1 for none.
+
+    A bucket of quantiles takes the one at its place in a field that had fewer or more of them: ties come and go.
+    """
+    rows = rows_of(known, wanted).copy()
+    old, new = (_places(names) for names in (known, wanted))
+    # Of so many buckets the middle of the i-th lies in this one of `count_right`.
+    place = (2 * pl.col("place") - 1) * pl.col("count_right") // (2 * pl.col("count")) + 1
+    sizes = old.group_by("field").agg(pl.col("count").first())
+    moved = new.filter(pl.Series(rows < 0)[new["row"]]).join(sizes, on="field").select("row", "field", place=place)
+    found = moved.join(old, on=["field", "place"])
+    rows[found["row"].to_numpy()] = found["row_right"].to_numpy()
+    return rows
+
+
+def _places(names: pl.Series) -> pl.DataFrame:
+    """The rows that are buckets of quantiles: field, place and how many places there are."""
+    parts = names.str.extract_groups(r"^(?<field>[^=]*)#(?<place>\d+)/(?<count>\d+)$").struct.unnest()
+    return parts.with_row_index("row").drop_nulls("field").with_columns(pl.col("row", "place", "count").cast(pl.Int64))
 
 
 def _refuse_other_settings(recipe: Recipe, start: Artifact) -> None:

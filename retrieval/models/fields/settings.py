@@ -34,13 +34,15 @@ class FieldsSettings(Settings):
 
     @model_validator(mode="after")
     def _settings_are_read(self) -> "FieldsSettings":
-        for side in ("items", "users", "events"):
-            repeated = {name for name in getattr(self, side) if getattr(self, side).count(name) > 1}
+        for side, names in (("items", self.items), ("users", self.users), ("events", self.events), ("poso.keys", self.poso.keys)):
+            repeated = {name for name in names if names.count(name) > 1}
             if repeated:
                 raise ValueError(f"{side} names '{min(repeated)}' twice")
         gate = self.gate
         if not (isinstance(gate, NoGate) or self.items or self.users or self.events):
             raise ValueError(f"gate.name = '{gate.name}' needs fields to stand over")
+        if self.layers and not (self.items or self.users or self.events):
+            raise ValueError(f"layers = {self.layers} need fields to read")
         if isinstance(gate, GateNetSettings) and gate.hidden and self.layers < 2:
             raise ValueError(f"gate.hidden stands between layers: layers = {self.layers} has no place for it, set 2 at least")
         if isinstance(gate, GateNetSettings) and gate.embedding == "none" and not gate.hidden:

@@ -109,7 +109,8 @@ def row_names(coding: Coding) -> pl.Series:
     else:
         # Not in Python: hashed rows may be many.
         number = pl.int_range(1, coding.rows, eager=True).cast(pl.String)
-        known = pl.select(pl.lit(f"{coding.name}#") + number + f"/{coding.rows - 1}").to_series()
+        kind = "hash " if coding.hashed else ""
+        known = pl.select(pl.lit(f"{coding.name}#{kind}") + number + f"/{coding.rows - 1}").to_series()
     return pl.concat([pl.Series([f"{coding.name}#0"]), known.cast(pl.String)])
 
 

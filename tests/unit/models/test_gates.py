@@ -138,7 +138,7 @@ def test_hidden_gates_stand_between_the_layers() -> None:
     tower = GatedSum(FIELDS, WIDTH, FieldsSettings(items=("any",), gate=gate, layers=3))
     assert tower.layers is not None
     assert sum(isinstance(each, HiddenGate) for each in tower.layers) == 2
-    plain = GatedSum(FIELDS, WIDTH, FieldsSettings(layers=3))
+    plain = GatedSum(FIELDS, WIDTH, FieldsSettings(items=("any",), layers=3))
     assert count(tower) == count(plain) + 2 * WIDTH * WIDTH
 
 
@@ -230,7 +230,9 @@ def test_poso_counts_as_its_parts() -> None:
     ("changes", "said"),
     [
         ({"items": ["a", "b", "a"]}, "items names 'a' twice"),
+        ({"poso": {"keys": ["activity", "activity"]}}, "poso.keys names 'activity' twice"),
         ({"gate": {"name": "senet"}}, "needs fields to stand over"),
+        ({"layers": 2}, "layers = 2 need fields to read"),
         ({"items": ["a"], "layers": 1, "gate": {"name": "gatenet", "hidden": True}}, "layers = 1 has no place for it"),
         ({"items": ["a"], "gate": {"name": "gatenet", "embedding": "none"}}, "gates nothing"),
         ({"users": ["a"], "id_dropout": 0.1}, "id_dropout needs items"),

@@ -283,7 +283,7 @@ def test_rows_are_taken_over_only_where_they_mean_the_same() -> None:
         return list(row_names(code_column("f", settings, values, events).coding))
 
     assert rows(CategoricalField(), texts) == ["f#0", "f=a", "f=b", "f=c"]
-    assert rows(CategoricalField(hashed=2), texts) == ["f#0", "f#1/2", "f#2/2"]
+    assert rows(CategoricalField(hashed=2), texts) == ["f#0", "f#hash 1/2", "f#hash 2/2"]
     assert rows(NumericField(edges=(2.0, 3.0)), numbers) == ["f#0", "f in [-inf, 2.0)", "f in [2.0, 3.0)", "f in [3.0, inf)"]
     assert rows(NumericField(buckets=2), numbers) == rows(NumericField(buckets=2), 10 * numbers) == ["f#0", "f#1/2", "f#2/2"]
     assert not set(rows(NumericField(buckets=3), numbers)[1:]) & set(rows(NumericField(buckets=2), numbers)[1:])

@@ -18,7 +18,7 @@ from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.run import open_run
 from retrieval.stages.train import Beginning
-from retrieval.stages.warm_start import find_start
+from retrieval.stages.warm_start import find_start, matching_rows
 from retrieval.training.distributed import World
 from retrieval.training.examples import Prefixes
 
@@ -193,3 +193,14 @@ def test_what_holds_for_warm_starts_holds_for_them_alone(yesterday: Artifact, tm
 def test_newest_targets_of_a_warm_start_need_windows(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"warm_newest needs examples\.name = 'prefixes'"):
         pipeline_on(tmp_path, TODAY, train={"warm_newest": 3.0, "examples": {"name": "random-cut"}})
+
+
+def test_quantiles_that_ties_made_fewer_keep_their_places() -> None:
+    def buckets(count: int) -> pl.Series:
+        return pl.Series(["year#0", *(f"year#{place}/{count}" for place in range(1, count + 1)), "brand=a#1/2", f"shop#hash 1/{count}"])
+
+    assert matching_rows(buckets(4), buckets(4)).tolist() == list(range(7))
+    assert matching_rows(buckets(4), buckets(3)).tolist() == [0, 1, 3, 4, 5, -1]
+    assert matching_rows(buckets(2), buckets(4)).tolist() == [0, 1, 1, 2, 2, 3, -1]
+    others = pl.Series(["price#1/2", "brand=b#1/2", "brand=a#1/2"])
+    assert matching_rows(buckets(4), others).tolist() == [-1, -1, 5]
