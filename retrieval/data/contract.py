@@ -9,10 +9,10 @@ import polars as pl
 
 from retrieval.core.errors import DataContractError
 from retrieval.data.columns import UNORDERED, Column, Sort, Source
-from retrieval.data.fields.settings import AgeField, CategoricalField, EventNumericField, GapField
+from retrieval.data.fields.settings import AgeField, CategoricalField, EventNumericField, GapField, TimeUnit
 from retrieval.data.fields.values import names, numbers
 from retrieval.data.ids import IdColumn, IdKind, id_column
-from retrieval.data.settings import ContractSettings, InteractionSource, TimeUnit
+from retrieval.data.settings import ContractSettings, InteractionSource
 from retrieval.data.times import time_column
 
 

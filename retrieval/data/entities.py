@@ -12,7 +12,7 @@ from retrieval.data.files import reading, whole
 from retrieval.data.ids import IdKind, id_column
 from retrieval.data.quarantine import Quarantine
 from retrieval.data.settings import ContractSettings, ItemSource, UserSource
-from retrieval.data.times import MICROSECONDS, time_column, time_unit
+from retrieval.data.times import MICROSECONDS, field_unit, time_column
 
 
 def read_items(source: Source, columns: ItemSource, kind: IdKind, contract: ContractSettings, quarantine: Quarantine) -> pl.DataFrame:
@@ -55,10 +55,10 @@ class EntityReader:
         raw, frames = [], []
         for file, sorts in zip(self.source.files, self.source.sorts, strict=True):
             columns = {name: Column(name, sort, file.path) for name, sort in sorts.items()}
-            found = {name: self._field(field, columns[field.column_of(name)]) for name, field in fields.items()}
+            found = {name: self._field(name, field, columns[field.column_of(name)]) for name, field in fields.items()}
             values = {f"field_{name}": each.value for name, each in found.items()}
             values |= {f"broken_{name}": each.broken for name, each in found.items()}
-            values |= {f"listed_{name}": self._field(field, columns[name]).value for name, field in listed.items()}
+            values |= {f"listed_{name}": self._field(name, field, columns[name]).value for name, field in listed.items()}
             values |= {new: _text(columns[name]) for name, new in texts.items()}
             with reading(file.path):
                 raw.append(whole(file, self.source.columns))
@@ -85,26 +85,26 @@ class EntityReader:
         self.quarantine.require_within(self.source.name, raw.height, self.contract.max_bad_share)
         return kept
 
-    def _field(self, field: EntityField, column: Column) -> Values:
+    def _field(self, name: str, field: EntityField, column: Column) -> Values:
         if isinstance(field, MultiField):
             return Values(lists_of_names(column, self.separator), pl.lit(value=False))
         if isinstance(field, VectorField):
             return vectors(column, field.dimension)
         if isinstance(field, TimeField):
-            return self._time(column)
+            return self._time(name, field, column)
         if isinstance(field, TextLengthField):
             text = told(column)
             length = text.str.len_chars() if field.unit == "characters" else text.str.count_matches(r"\S+")
             return Values(length.cast(pl.Float64), pl.lit(value=False))
         return numbers(column, field.pattern) if isinstance(field, NumericField) else names(column, field.pattern)
 
-    def _time(self, column: Column) -> Values:
+    def _time(self, name: str, field: TimeField, column: Column) -> Values:
         column.refuse("list", expected="a time")
-        unit = time_unit(self.source, column.name, "auto")
+        unit = field_unit(self.source, name, field)
         found = time_column(column.name, column.sort, unit, self.contract)
         # A field may lie before 1970 (a film's release); an event may not.
         passed = {"negative_time", "early_time", "null_time", "nan_time"}
-        unreadable = pl.any_horizontal([rule for name, rule in found.rules.items() if name not in passed])
+        unreadable = pl.any_horizontal([rule for rule_name, rule in found.rules.items() if rule_name not in passed])
         said = told(column).is_not_null() & ~found.rules.get("nan_time", pl.lit(value=False)).fill_null(value=False)
         value = found.value if unit == "order" else found.value // MICROSECONDS
         return Values(pl.when(said & ~unreadable).then(value), (said & unreadable).fill_null(value=False))

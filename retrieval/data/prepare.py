@@ -18,7 +18,7 @@ from retrieval.data.contract import EventContract, event_columns, order_as_float
 from retrieval.data.entities import read_items, read_users
 from retrieval.data.events import SortedEvents, duplicates, filter_rare, ranked, sort_events
 from retrieval.data.fields.fit import FieldFit, RawEvents
-from retrieval.data.fields.settings import EntityField
+from retrieval.data.fields.settings import AgeField, EntityField, TimeField, TimeUnit
 from retrieval.data.files import BATCH_ROWS, find_inputs
 from retrieval.data.ids import IdEncoder, IdKind, id_encoder, id_kind
 from retrieval.data.interactions import Interactions, LogReader
@@ -113,6 +113,7 @@ class Tables:
 def _events(data: DataSettings, sources: Sources, tables: Tables, quarantine: Quarantine, summary: dict[str, Any]) -> SortedEvents:
     log, users = data.interactions, id_encoder(tables.user_kind)
     unit = time_unit(sources.interactions, log.time, log.time_unit)
+    _require_one_clock(data, unit, sources.interactions.where)
     contract = EventContract(log, data.contract, tables.user_kind, tables.item_kind, unit, order_as_float(sources.interactions, log.order))
     known = len(tables.item_codes) if tables.items is not None and data.contract.unknown_items == "quarantine" else None
     read = LogReader(sources.interactions, contract, data.filters, users, tables.item_codes, quarantine, known).read()
@@ -141,6 +142,21 @@ def _events(data: DataSettings, sources: Sources, tables: Tables, quarantine: Qu
         "kinds": read.kinds,
     }
     return events
+
+
+def _require_one_clock(data: DataSettings, unit: TimeUnit, where: Path) -> None:
+    """An age is the difference between two times of one unit."""
+    ages = {name: field.of for name, field in data.interactions.fields.items() if isinstance(field, AgeField)}
+    for name, of in ages.items():
+        own = data.items.fields[of]
+        if isinstance(own, TimeField) and (own.unit == "order") != (unit == "order"):
+            counts, has = ("the log", f"'{of}'") if unit == "order" else (f"'{of}'", "the log")
+            raise DataContractError(
+                f"field '{name}' is the time from '{of}' to the event, but {counts} counts steps of an order and {has} has moments",
+                where=where,
+                expected="one clock",
+                remedy=f"set data.interactions.time_unit or data.items.fields.{of}.unit, or leave '{name}' out",
+            )
 
 
 def _join_users(events: SortedEvents, table: pl.Series) -> None:

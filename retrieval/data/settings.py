@@ -7,9 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from retrieval.core.settings import FileName, Settings, did_you_mean
-from retrieval.data.fields.settings import AgeField, EntityField, EventField
-
-TimeUnit = Literal["auto", "seconds", "milliseconds", "datetime", "order"]
+from retrieval.data.fields.settings import AgeField, EntityField, EventField, TimeUnit
 
 
 class InteractionSource(Settings):

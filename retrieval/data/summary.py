@@ -7,10 +7,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.data.catalog import Catalog
+from retrieval.data.fields.settings import TimeUnit
 from retrieval.data.knowledge import knowledge
 from retrieval.data.sequences import SequenceDataset
 from retrieval.data.sequential import sequential
-from retrieval.data.settings import SplitSettings, TimeUnit
+from retrieval.data.settings import SplitSettings
 from retrieval.data.splits import PARTS, Split
 
 _QUANTILES = {"min": 0.0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99, "max": 1.0}

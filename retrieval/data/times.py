@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from retrieval.core.errors import DataContractError
 from retrieval.data.columns import UNORDERED, Sort, Source
+from retrieval.data.fields.settings import TimeField, TimeUnit
 from retrieval.data.files import reading
-from retrieval.data.settings import ContractSettings, TimeUnit
+from retrieval.data.settings import ContractSettings
 
 MICROSECONDS = 1_000_000
 _SAMPLE = 10_000
@@ -30,8 +31,14 @@ class TimeColumn:
     rules: dict[str, pl.Expr]
 
 
-def time_unit(source: Source, column: str, declared: TimeUnit) -> TimeUnit:
+def time_unit(source: Source, column: str, declared: TimeUnit, setting: str = "time_unit") -> TimeUnit:
     """The unit of a time column: the declared one, or what the type and the median of the first values say.
+
+    Args:
+        source: the table.
+        column: of it.
+        declared: by the recipe's `setting` of the table.
+        setting: for messages.
 
     Raises:
         DataContractError: the column's type cannot be a time, or contradicts the declared unit.
@@ -40,19 +47,33 @@ def time_unit(source: Source, column: str, declared: TimeUnit) -> TimeUnit:
     if sorts & UNORDERED:
         raise DataContractError(f"column '{column}' has the wrong type", where=source.where, expected="numbers or datetimes")
     if "datetime" in sorts or (sorts & {"text", "untyped"} and not _sample_is_numeric(source, column)):
-        return _checked(source, column, declared, "datetime", {"auto", "datetime"})
+        return _checked(source, column, declared, "datetime", {"auto", "datetime"}, setting)
     if declared == "auto":
         return _unit_of_size(_sample(source, column))
-    return _checked(source, column, declared, declared, {"seconds", "milliseconds", "order"})
+    return _checked(source, column, declared, declared, {"seconds", "milliseconds", "order"}, setting)
 
 
-def _checked(source: Source, column: str, declared: TimeUnit, found: TimeUnit, allowed: set[TimeUnit]) -> TimeUnit:
+def field_unit(source: Source, name: str, field: TimeField) -> TimeUnit:
+    """The unit of a field of items or users. Raises as `time_unit`, and where numbers do not say what they count."""
+    column, setting = field.column_of(name), f"fields.{name}.unit"
+    unit = time_unit(source, column, field.unit, setting)
+    if unit == "order" and field.unit == "auto":
+        raise DataContractError(
+            f"column '{column}' does not say its unit: half of its first values are below {SECONDS_FROM:,.0f}, as a year is, or 20240501",
+            where=source.where,
+            expected="datetimes, 2024-05-01, or epoch seconds since 1973",
+            remedy=f"set data.{source.name}.{setting} to 'seconds' or 'order', or declare the field as numeric",
+        )
+    return unit
+
+
+def _checked(source: Source, column: str, declared: TimeUnit, found: TimeUnit, allowed: set[TimeUnit], setting: str) -> TimeUnit:
     if declared not in allowed:
         what = "datetimes" if found == "datetime" and declared != "datetime" else "numbers"
         raise DataContractError(
             f"column '{column}' holds {what}, but the time unit is '{declared}'",
             where=source.where,
-            remedy=f"set data.{source.name}.time_unit to {' or '.join(sorted(allowed))}",
+            remedy=f"set data.{source.name}.{setting} to {' or '.join(sorted(allowed))}",
         )
     return found
 

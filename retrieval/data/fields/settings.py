@@ -7,6 +7,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from retrieval.core.settings import Settings
 
+ACTIVITY = "activity"
+"""The one user field that needs no column: the bucketised number of events up to now."""
+TimeUnit = Literal["auto", "seconds", "milliseconds", "datetime", "order"]
 MOST_HASHED = 20_000_000
 """Of 64 numbers each they are 5 GB, in memory and in every checkpoint."""
 
@@ -96,6 +99,8 @@ class TimeField(FieldSource, BucketedField):
     """A moment, in buckets or normalised as numbers are."""
 
     kind: Literal["time"] = "time"
+    unit: TimeUnit = "auto"
+    """`auto` takes no number whose size could be a year or a day written as one; `order` is a step of a log without times."""
 
 
 class TextLengthField(FieldSource, BucketedField):

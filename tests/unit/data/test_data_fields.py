@@ -217,6 +217,43 @@ def test_ages_need_a_time_field_of_the_items() -> None:
         parse_settings(DataSettings, values, "recipe")
 
 
+@pytest.mark.parametrize("made", [[1979, 1995, 2001, None], [20_190_501, 20_190_502, 20_190_503, 20_190_504], [None] * 4])
+def test_a_year_is_not_taken_for_epoch_seconds(bench: Any, log: Log, made: list[int | None]) -> None:
+    path = bench.write({"item_id": ITEMS["item_id"], "made": pl.Series(made, dtype=pl.Int64)}, "items.parquet")
+    with pytest.raises(DataContractError, match=r"'made' does not say its unit.*data.items.fields.born.unit") as caught:
+        bench(log(), items={"path": path, "fields": {"born": {"kind": "time", "column": "made"}}})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("unit", "made", "expected"),
+    [("seconds", 86_400, 86_400), ("milliseconds", 86_400_000, 86_400), ("order", 7, 7), ("datetime", "1970-01-02", 86_400)],
+)
+def test_times_of_items_are_read_in_the_unit_that_is_declared(bench: Any, log: Log, unit: str, made: Any, expected: int) -> None:
+    path = bench.write({"item_id": ITEMS["item_id"], "made": [made] * 4}, "items.parquet")
+    found = Dataset.open(bench(log(), items={"path": path, "fields": {"made": {"kind": "time", "unit": unit}}}))
+    assert found.catalog.frame["field_made"].to_list() == [expected] * 4
+
+
+def test_a_unit_that_contradicts_the_column_is_refused(bench: Any, log: Log) -> None:
+    path = bench.write({"item_id": ITEMS["item_id"], "made": [1.5e9] * 4}, "items.parquet")
+    with pytest.raises(DataContractError, match=r"set data.items.fields.made.unit to milliseconds or order or seconds"):
+        bench(log(), items={"path": path, "fields": {"made": {"kind": "time", "unit": "datetime"}}})
+
+
+@pytest.mark.parametrize(("ordered", "unit"), [(True, "seconds"), (False, "order"), (False, "seconds"), (True, "order")])
+def test_an_age_needs_one_clock(bench: Any, log: Log, ordered: bool, unit: str) -> None:
+    frame = log(timestamp=list(range(100, 112))) if ordered else log()
+    path = bench.write({"item_id": ITEMS["item_id"], "made": [90, 95, 100, 105]}, "items.parquet")
+    items = {"path": path, "fields": {"made": {"kind": "time", "unit": unit}}}
+    source = {"fields": {"age": {"kind": "age", "of": "made", "edges": [10]}}}
+    if ordered == (unit == "order"):
+        assert Dataset.open(bench(frame, items=items, source=source)).fields.events["age"].coding.rows == 3
+        return
+    with pytest.raises(DataContractError, match=r"'age' is the time from 'made' to the event.*counts steps"):
+        bench(frame, items=items, source=source)
+
+
 def test_a_damaged_array_is_noticed(bench: Any, log: Log, tmp_path: Path) -> None:
     items = bench.write(pl.DataFrame(ITEMS), "items.parquet")
     artifact = bench(log(), items={"path": items, "fields": {"price": "numeric"}}, **FREE)
