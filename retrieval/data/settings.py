@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from retrieval.core.settings import FileName, Settings, did_you_mean
-from retrieval.data.fields.settings import AgeField, EntityField, EventField, TimeUnit
+from retrieval.data.fields.settings import ACTIVITY, ITEM_ID, AgeField, EntityField, EventField, TimeUnit
 
 
 class InteractionSource(Settings):
@@ -109,7 +109,9 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _fields_have_a_table(self) -> "DataSettings":
-        for side in ("items", "users"):
+        for side, taken, by in (("items", ITEM_ID, "the item itself"), ("users", ACTIVITY, "the number of the user's events")):
+            if taken in getattr(self, side).fields:
+                raise ValueError(f"{side}.fields.{taken}: the name stands for {by}; choose another, and set column = '{taken}'")
             if getattr(self, side).fields and not getattr(self, side).path:
                 raise ValueError(f"{side}.fields need {side}.path, the table that holds them")
         times = [name for name, field in self.items.fields.items() if field.kind == "time"]

@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from retrieval.core.settings import FileName, Settings, did_you_mean, parse_settings, read_toml, with_overrides
+from retrieval.data.fields.settings import ACTIVITY
 from retrieval.data.generator.settings import GeneratorSettings
 from retrieval.data.settings import DataSettings, SplitSettings
 from retrieval.evaluation.settings import BASELINES, EvaluationSettings
 from retrieval.index.settings import IndexSettings
-from retrieval.models.fields.settings import ACTIVITY
 from retrieval.models.settings import (
     CountedSettings,
     EncoderSettings,

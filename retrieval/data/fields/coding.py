@@ -94,9 +94,10 @@ def coded(coding: Coding, values: pl.Series) -> FieldColumn:
     return coded_numbers(coding, numbers) if coding.rows else FieldColumn(coding, values=_scaled_numbers(coding, numbers))
 
 
-def coded_numbers(coding: Coding, numbers: NDArray[Any]) -> FieldColumn:
-    """Numbers [R] in the buckets of a coding; NaN is missing."""
-    codes = (1 + np.searchsorted(np.asarray(coding.edges), numbers, side="right")).astype(np.int32)
+def coded_numbers(coding: Coding, numbers: NDArray[np.floating]) -> FieldColumn:
+    """Numbers [R] in the buckets of a coding; NaN is missing. Edges are rounded as the numbers were: .3 is not below an edge at .3."""
+    edges = np.asarray(coding.edges, dtype=numbers.dtype)
+    codes = (1 + np.searchsorted(edges, numbers, side="right")).astype(np.int32)
     codes[np.isnan(numbers)] = 0
     return FieldColumn(coding, codes)
 

@@ -67,7 +67,7 @@ class FieldFit:
         if isinstance(settings, EventNumericField):
             numbers = raw.columns[name]
             coding = bucket_coding(name, settings, settings.kind, numbers[self.training].astype(np.float64))
-            return replace(coded_numbers(coding, numbers.astype(np.float64)), numbers=numbers)
+            return replace(coded_numbers(coding, numbers), numbers=numbers)
         numbers = derived_numbers(settings, self.sequences, items)
         return coded_numbers(Coding(name=name, kind=settings.kind, rows=len(settings.edges) + 2, edges=settings.edges), numbers)
 

@@ -76,7 +76,7 @@ def _events(dataset: Dataset, settings: EventField, coding: Coding, column: Fiel
     if isinstance(settings, (GapField, AgeField)):
         return coded_numbers(coding, derived_numbers(settings, dataset.sequences, dataset.catalog.frame))
     if column.numbers is not None:
-        return coded_numbers(coding, np.asarray(column.numbers, dtype=np.float64))
+        return coded_numbers(coding, np.asarray(column.numbers))
     if column.coding.hashed:
         raise UsageError(
             f"names of '{coding.name}' are hashed into {column.coding.hashed} rows, and not as the model reads them",

@@ -1,17 +1,30 @@
 """Fields as a recipe declares them: a type by its word, or a table with what goes with it."""
 
+import itertools
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from retrieval.core.settings import Settings
 
 ACTIVITY = "activity"
 """The one user field that needs no column: the bucketised number of events up to now."""
+ITEM_ID = "id"
+"""What an item's own row is called beside its fields."""
 TimeUnit = Literal["auto", "seconds", "milliseconds", "datetime", "order"]
 MOST_HASHED = 20_000_000
 """Of 64 numbers each they are 5 GB, in memory and in every checkpoint."""
+
+
+def _rising(edges: tuple[float, ...]) -> tuple[float, ...]:
+    if any(low >= high for low, high in itertools.pairwise(edges)):
+        raise ValueError(f"edges {list(edges)} do not rise")
+    return edges
+
+
+Edges = Annotated[tuple[float, ...], AfterValidator(_rising)]
+"""Each above the one before."""
 
 
 class FieldSource(Settings):
@@ -65,15 +78,13 @@ class BucketedField(Settings):
 
     buckets: int = Field(0, ge=0, le=10_000)
     """Rows between quantiles of the training part."""
-    edges: tuple[float, ...] = ()
+    edges: Edges = ()
     """Where rows begin, in rising order, in place of quantiles."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "BucketedField":
         if self.buckets and self.edges:
             raise ValueError("buckets and edges are two ways to say the same: set one of them")
-        if any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
-            raise ValueError(f"edges {list(self.edges)} do not rise")
         return self
 
 
@@ -137,7 +148,7 @@ class GapField(Settings):
     """The time since the user's event before, in buckets; the first one's is missing. Needs no column."""
 
     kind: Literal["gap"] = "gap"
-    edges: tuple[float, ...] = Field(_GAPS, min_length=1)
+    edges: Edges = Field(_GAPS, min_length=1)
     """In seconds, or the log's own unit."""
 
 
@@ -147,7 +158,7 @@ class AgeField(Settings):
     kind: Literal["age"] = "age"
     of: str = Field(min_length=1)
     """The name of the items' field."""
-    edges: tuple[float, ...] = Field(_GAPS, min_length=1)
+    edges: Edges = Field(_GAPS, min_length=1)
 
 
 def _spelt_out(value: Any) -> Any:

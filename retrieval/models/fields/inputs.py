@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from retrieval.data.dataset import Dataset
 from retrieval.data.fields.coding import FieldColumn
-from retrieval.models.fields.settings import ACTIVITY, FieldsSettings
+from retrieval.data.fields.settings import ACTIVITY
+from retrieval.models.fields.settings import FieldsSettings
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from retrieval.data.fields.settings import ITEM_ID
 from retrieval.models.fields.inputs import FieldInputs
 from retrieval.models.fields.settings import FieldsSettings
 from retrieval.models.fields.tower import GatedSum
@@ -30,7 +31,7 @@ class ItemFields(nn.Module):
     @property
     def names(self) -> list[str]:
         """Of the fields, in the order of `parts`."""
-        return ["id", *self.vectors.names]
+        return [ITEM_ID, *self.vectors.names]
 
     def forward(self, ids: Float[Tensor, "R D"], rows: Int[Tensor, " R"]) -> Float[Tensor, "R D"]:
         found: Tensor = self.sum(self.parts(ids, rows))

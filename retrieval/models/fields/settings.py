@@ -5,9 +5,6 @@ from pydantic import Field, model_validator
 from retrieval.core.settings import Settings
 from retrieval.models.gates.settings import GateNetSettings, GateSettings, NoGate, PosoSettings
 
-ACTIVITY = "activity"
-"""The one user field that needs no column: the bucketised number of events up to now."""
-
 
 class FieldsSettings(Settings):
     """Fields by the names that [data] gives them. Without any a model knows ids alone."""

@@ -7,8 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retrieval.data.fields.settings import ACTIVITY
 from retrieval.models.fields.inputs import FieldInputs
-from retrieval.models.fields.settings import ACTIVITY, FieldsSettings
+from retrieval.models.fields.settings import FieldsSettings
 from retrieval.models.fields.tower import GatedSum
 from retrieval.models.fields.vectors import FieldVectors
 from retrieval.models.gates.poso import PosoModule, build_poso

@@ -14,6 +14,7 @@ from retrieval.core.settings import parse_settings
 from retrieval.data.dataset import Dataset
 from retrieval.data.fields.coding import FieldColumn, code_column
 from retrieval.data.fields.drift import drift_of
+from retrieval.data.fields.recode import recoded
 from retrieval.data.fields.settings import CategoricalField, MultiField, NumericField, VectorField
 from retrieval.data.settings import DataSettings
 
@@ -197,6 +198,7 @@ def test_what_is_wrong_with_a_table_is_said_in_a_line(
         ({"year": "number"}, "items.fields.year"),
         ({"year": {"kind": "numeric", "buckets": 3, "edges": [1.0]}}, "buckets and edges"),
         ({"year": {"kind": "numeric", "edges": [2.0, 1.0]}}, "do not rise"),
+        ({"id": "categorical"}, r"items.fields.id: the name stands for the item itself"),
         ({"year": {"kind": "numeric", "pattern": "[0-9]+"}}, "has 0 groups"),
         ({"brand": {"kind": "categorical", "hashed": 20_000_001}}, "no machine trains well"),
         ({"year": {"kind": "categorical", "pattern": "("}}, "no regular expression"),
@@ -208,6 +210,32 @@ def test_what_is_wrong_with_a_declaration_is_said_in_a_line(items: dict[str, Any
     with pytest.raises(UsageError, match=said) as caught:
         parse_settings(DataSettings, values, "recipe")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", [{"kind": "gap"}, {"kind": "age", "of": "made"}, {"kind": "numeric"}])
+def test_edges_of_events_rise(field: dict[str, Any]) -> None:
+    source = {"path": "log.parquet", "fields": {"x": field | {"edges": [86_400, 60, 3_600]}}}
+    values = {"name": "x", "interactions": source, "items": {"path": "items.parquet", "fields": {"made": "time"}}}
+    with pytest.raises(UsageError, match=r"edges \[86400.0, 60.0, 3600.0\] do not rise"):
+        parse_settings(DataSettings, values, "recipe")
+
+
+def test_a_user_field_is_not_called_activity() -> None:
+    values = {"name": "x", "interactions": {"path": "log.parquet"}, "users": {"path": "u.parquet", "fields": {"activity": "categorical"}}}
+    with pytest.raises(UsageError, match=r"users.fields.activity: the name stands for the number of the user's events"):
+        parse_settings(DataSettings, values, "recipe")
+
+
+@pytest.mark.parametrize("edges", [[0.1, 0.2, 0.3], [0.3], [0.6, 0.7, 0.9]])
+def test_a_number_on_an_edge_is_not_below_it(bench: Bench, log: Log, edges: list[float]) -> None:
+    ratings = [number / 10 for number in range(1, 13)]
+    sources = [{"path": "log.parquet", "fields": {"rating": {"kind": "numeric", "edges": each}}} for each in (edges, [5.0])]
+    found, other = (Dataset.open(bench(log(rating=ratings), source={"fields": source["fields"]})) for source in sources)
+    column = found.fields.events["rating"]
+    assert column.codes.tolist() == [1 + sum(edge <= rating for edge in edges) for rating in ratings]
+    wanted: Any = {"items": {}, "users": {}, "events": {"rating": column.coding}}
+    again = recoded(other, DataSettings.model_validate({"name": "x", "interactions": sources[1]}), wanted)
+    assert again.events["rating"].codes.tolist() == column.codes.tolist(), "as another dataset codes it, too"
 
 
 def test_ages_need_a_time_field_of_the_items() -> None:
