@@ -215,7 +215,10 @@ class DataSummary(Settings):
 
 
 class FieldDrift(Settings):
-    """A field of items, users or events (`side`): shares of events with an unknown value, and how far its values moved, 0 to 1."""
+    """A field of items, users or events (`side`): shares of events with an unknown value, and how far its values moved.
+
+    Of `multi` the shares are of names. `distance` is from 0, alike, to 1, nothing in common; of a `vector` a shift in deviations.
+    """
 
     side: str
     field: str

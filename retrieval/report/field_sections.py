@@ -11,7 +11,8 @@ def fields(content: ReportContent) -> Section:
     tables = (*((_drift(found),) if found.drift else ()), *((_gates(found),) if found.gates else ()))
     reading = (
         "A field helps as long as it looks as it did in training: unknown values teach nothing, and a distance near 1 means other values "
-        "altogether. A gate of 1 lets a field through as it is, 0 shuts it."
+        "altogether. Unknown are shares of events, of a field of several names shares of those names; the distance of a vector is the "
+        "shift of its mean in deviations, and may exceed 1. A gate of 1 lets a field through as it is, 0 shuts it."
     )
     return Section("fields", "Fields and gates", reading, "" if tables else "No field is declared.", (), tables)
 

@@ -79,9 +79,19 @@ def code_column(name: str, settings: EntityField, values: pl.Series, events: Cou
     Raises:
         DataContractError: no row of the training part has a value.
     """
-    if values.filter(pl.Series(events > 0)).null_count() == int((events > 0).sum()):
-        raise DataContractError(f"field '{name}' has no value in the training part", where="data fields", remedy="leave it out")
+    said = values.list.len().fill_null(0) > 0 if isinstance(settings, MultiField) else values.is_not_null()
+    require_values(name, said.to_numpy() & (events > 0))
     return coded(_fitted(name, settings, values, events), values)
+
+
+def require_values(name: str, known: NDArray[np.bool_]) -> None:
+    """Stop where a field has no value that trains; `known` marks those of training.
+
+    Raises:
+        DataContractError: none is marked.
+    """
+    if not known.any():
+        raise DataContractError(f"field '{name}' has no value in the training part", where="data fields", remedy="leave it out")
 
 
 def coded(coding: Coding, values: pl.Series) -> FieldColumn:

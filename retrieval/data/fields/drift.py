@@ -13,10 +13,12 @@ _BINS = 10
 def drift_of(column: FieldColumn, training: Counts, later: Counts) -> dict[str, Any]:
     """What a person should know of a field before trusting it.
 
-    `unknown_in_training` and `unknown_later` are shares of events whose value is missing or has no row of its own.
+    `unknown_in_training` and `unknown_later` are shares of events whose value is missing or has no row of its own; of `multi` shares of
+    the names of all events, a list without any being one unknown name. `alike_in_training`: every event has the same value, so that
+    the field tells nothing apart.
     `distance` is Jensen and Shannon's, the root of the divergence in bits, from 0 for equal distributions to 1 for disjoint
-    ones; numbers are compared over ten even bins within five deviations, vectors by the length of the shift of their mean, in
-    deviations a number.
+    ones; numbers are compared over ten even bins within five deviations. Vectors have no shares: theirs is the shift of their mean, the
+    root of its mean square over the numbers, in deviations of training, and has no upper end.
 
     Args:
         column: R values.
@@ -24,16 +26,24 @@ def drift_of(column: FieldColumn, training: Counts, later: Counts) -> dict[str, 
         later: the same of the test part.
     """
     before, after = _shares(column, training), _shares(column, later)
-    found = {"kind": column.coding.kind, "rows": column.coding.rows, "numbers": column.coding.width}
-    unknown = {"unknown_in_training": _rounded(before[0]), "unknown_later": _rounded(after[0])} if len(before) else {}
+    found: dict[str, Any] = {"kind": column.coding.kind, "rows": column.coding.rows, "numbers": column.coding.width}
+    found |= {"unknown_in_training": _rounded(before[0]), "unknown_later": _rounded(after[0])}
+    found |= {"alike_in_training": _alike(column, before, training)}
     if not later.sum():
-        return found | unknown
+        return found
     distance = _distance(before, after) if _has_shares(column.coding) else _shift(column, training, later)
-    return found | unknown | {"distance": _rounded(distance)}
+    return found | {"distance": _rounded(distance)}
 
 
 def _has_shares(coding: Coding) -> bool:
     return coding.kind != "vector"
+
+
+def _alike(column: FieldColumn, shares: NDArray[np.float64], training: Counts) -> bool:
+    if column.values is None:
+        return bool(shares.max() == 1.0)
+    same = (column.values == column.values[np.argmax(training > 0)]).all(axis=1)
+    return bool(same[training > 0].all())
 
 
 def _shares(column: FieldColumn, events: Counts) -> NDArray[np.float64]:

@@ -9,7 +9,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from retrieval.core.logging import get_logger
-from retrieval.data.fields.coding import Coding, Counts, FieldColumn, bucket_coding, code_column, coded_numbers, names_coding, rows_of_names
+from retrieval.data.fields.coding import (
+    Coding,
+    Counts,
+    FieldColumn,
+    bucket_coding,
+    code_column,
+    coded_numbers,
+    names_coding,
+    require_values,
+    rows_of_names,
+)
 from retrieval.data.fields.drift import drift_of
 from retrieval.data.fields.settings import AgeField, CategoricalField, EventField, EventNumericField, GapField
 from retrieval.data.fields.store import Fields
@@ -18,6 +28,7 @@ from retrieval.data.settings import DataSettings
 from retrieval.data.splits import Split, ranges
 
 _NEW_UNKNOWNS = 0.05
+_MOSTLY = 0.5
 log = get_logger("prepare")
 
 
@@ -66,10 +77,15 @@ class FieldFit:
             return self._names(name, settings, raw)
         if isinstance(settings, EventNumericField):
             numbers = raw.columns[name]
+            self._require_values(name, numbers)
             coding = bucket_coding(name, settings, settings.kind, numbers[self.training].astype(np.float64))
             return replace(coded_numbers(coding, numbers), numbers=numbers)
         numbers = derived_numbers(settings, self.sequences, items)
+        self._require_values(name, numbers)
         return coded_numbers(Coding(name=name, kind=settings.kind, rows=len(settings.edges) + 2, edges=settings.edges), numbers)
+
+    def _require_values(self, name: str, numbers: NDArray[np.floating]) -> None:
+        require_values(name, ~np.isnan(numbers[self.training]))
 
     def _names(self, name: str, settings: CategoricalField, raw: RawEvents) -> FieldColumn:
         codes, names = raw.columns[name], raw.names[name]
@@ -77,6 +93,7 @@ class FieldFit:
         # The empty name stands for no value: none of a vocabulary, and none to hash.
         missing = [place for place, each in enumerate(names) if not each]
         counts[missing] = 0
+        require_values(name, counts > 0)
         coding = names_coding(name, settings, settings.kind, names, counts)
         rows = rows_of_names(coding, names)
         rows[missing] = 0
@@ -110,6 +127,10 @@ def _marked(sequences: SequenceDataset, start: Counts, end: Counts) -> NDArray[n
 def _warn(drift: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     for side, fields in drift.items():
         for name, found in fields.items():
-            if found.get("unknown_later", 0.0) > found.get("unknown_in_training", 0.0) + _NEW_UNKNOWNS:
-                shares = {key: found[key] for key in ("unknown_in_training", "unknown_later")}
+            shares = {key: found[key] for key in ("unknown_in_training", "unknown_later")}
+            if found["alike_in_training"]:
+                log.warning("a field says the same of every event of training", side=side, field=name, **shares)
+            elif shares["unknown_in_training"] > _MOSTLY:
+                log.warning("most values of a field are unknown in training", side=side, field=name, **shares)
+            if shares["unknown_later"] > shares["unknown_in_training"] + _NEW_UNKNOWNS:
                 log.warning("a field has new unknown values in the test part", side=side, field=name, **shares)

@@ -291,6 +291,66 @@ def test_a_damaged_array_is_noticed(bench: Any, log: Log, tmp_path: Path) -> Non
         Dataset.open(bench.workspace.open("dataset", artifact.id))
 
 
+@pytest.mark.parametrize(
+    ("field", "column"),
+    [
+        ("categorical", [" "] * 12),
+        ("categorical", [None, None, None, "late"] * 3),
+        ({"kind": "numeric", "buckets": 4}, pl.Series([None] * 12, dtype=pl.Float64)),
+        ({"kind": "numeric", "edges": [1]}, [float("nan"), float("nan"), 3.0, 4.0] * 3),
+    ],
+)
+def test_an_event_field_without_a_value_in_training_is_refused(bench: Bench, log: Log, field: Any, column: Any) -> None:
+    with pytest.raises(DataContractError, match="field 'x' has no value in the training part"):
+        bench(log(x=column), source={"fields": {"x": field}})
+
+
+def test_gaps_of_single_events_and_empty_lists_are_no_values(bench: Any, log: Log) -> None:
+    with pytest.raises(DataContractError, match="field 'gap' has no value in the training part"):
+        bench(log().filter(pl.int_range(pl.len()).over("user_id") < 3), source={"fields": {"gap": "gap"}})
+    path = bench.write({"item_id": ITEMS["item_id"], "tags": ["", " | ", None, "|"]}, "items.parquet")
+    with pytest.raises(DataContractError, match="field 'tags' has no value in the training part"):
+        bench(log(), items={"path": path, "fields": {"tags": "multi"}})
+
+
+def test_fields_that_say_nothing_in_training_are_warned_of(bench: Any, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: dict[str, list[str]] = {}
+    monkeypatch.setattr("retrieval.data.fields.fit.log.warning", lambda text, **words: said.setdefault(words["field"], []).append(text))
+    table = {
+        "item_id": [10, 20, 30, 40],
+        "brand": ["a", "b", "c", "d"],
+        "maker": ["x", None, None, None],
+        "price": [5.0] * 4,
+        "vector": [[1.0, 2.0]] * 4,
+        "made": [1_400_000_000] * 4,
+        "good": ["a", "b", "a", "b"],
+    }
+    fields = {
+        "brand": {"kind": "categorical", "min_count": 1000},
+        "maker": "categorical",
+        "price": "numeric",
+        "vector": {"kind": "vector", "dimension": 2},
+        "made": {"kind": "time", "buckets": 4},
+        "good": "categorical",
+    }
+    source = {"fields": {"age": {"kind": "age", "of": "made"}, "gap": {"kind": "gap", "edges": [90_000]}}}
+    found = bench(log(), items={"path": bench.write(table, "items.parquet"), "fields": fields}, source=source)
+    most, alike = "most values of a field are unknown in training", "a field says the same of every event of training"
+    assert said == {"brand": [alike], "maker": [most], "price": [alike], "vector": [alike], "made": [alike], "age": [alike]}
+    assert found.summary["fields"]["items"]["brand"]["unknown_in_training"] == 1.0
+    assert found.summary["fields"]["events"]["age"]["alike_in_training"]
+    assert not found.summary["fields"]["items"]["good"]["alike_in_training"]
+
+
+def test_shares_of_several_names_are_of_names() -> None:
+    tags = pl.Series([["a", "b", "rare"], ["a"], []], dtype=pl.List(pl.String))
+    column = code_column("tags", MultiField(min_count=2), tags, np.array([2, 1, 1]))
+    assert column.coding.names == ("a", "b", "rare"), "each twice at least"
+    column = code_column("tags", MultiField(min_count=3), tags, np.array([2, 1, 1]))
+    found = drift_of(column, np.array([2, 1, 1]), np.array([0, 1, 1]))
+    assert (found["unknown_in_training"], found["unknown_later"]) == (0.625, 0.5), "b and rare twice each, and an empty list, of eight"
+
+
 def test_columns_say_what_they_are() -> None:
     column = code_column("price", NumericField(edges=(1.0, 2.0)), pl.Series([0.5, 1.0, 2.5, None]), np.ones(4, dtype=np.int64))
     assert isinstance(column, FieldColumn)

@@ -60,6 +60,14 @@ def test_names_of_users_and_events_are_those_of_integers(bench: Any, log: Log) -
     assert (fields.events["device"].coding.names, fields.events["device"].codes.tolist()) == (("7",), [1, 0, 0, 1] * 3)
 
 
+def test_blanks_around_names_make_no_other_name(bench: Any, log: Log) -> None:
+    table = {"item_id": IDS, "brand": ["a", " a", "a ", "b"]}
+    items = {"path": bench.write(table, "items.parquet"), "fields": {"brand": "categorical"}}
+    fields = Dataset.open(bench(log(device=["tv", "tv ", " tv", "tv"] * 3), items=items, source={"fields": {"device": "categorical"}})).fields
+    assert (fields.items["brand"].coding.names, fields.items["brand"].codes.tolist()) == (("a", "b"), [1, 1, 1, 2])
+    assert (fields.events["device"].coding.names, fields.events["device"].codes.tolist()) == (("tv",), [1] * 12)
+
+
 def test_a_pattern_reads_the_integer_that_a_float_stands_for(bench: Any, log: Log) -> None:
     table = {"item_id": IDS, "day": [20_200_101.0, 20_210_101.0, NAN, None]}
     field = {"kind": "numeric", "column": "day", "pattern": r"^(\d{4})\d{4}$", "edges": [2021]}
