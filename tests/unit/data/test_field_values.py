@@ -63,7 +63,8 @@ def test_names_of_users_and_events_are_those_of_integers(bench: Any, log: Log) -
 def test_blanks_around_names_make_no_other_name(bench: Any, log: Log) -> None:
     table = {"item_id": IDS, "brand": ["a", " a", "a ", "b"]}
     items = {"path": bench.write(table, "items.parquet"), "fields": {"brand": "categorical"}}
-    fields = Dataset.open(bench(log(device=["tv", "tv ", " tv", "tv"] * 3), items=items, source={"fields": {"device": "categorical"}})).fields
+    source = {"fields": {"device": "categorical"}}
+    fields = Dataset.open(bench(log(device=["tv", "tv ", " tv", "tv"] * 3), items=items, source=source)).fields
     assert (fields.items["brand"].coding.names, fields.items["brand"].codes.tolist()) == (("a", "b"), [1, 1, 1, 2])
     assert (fields.events["device"].coding.names, fields.events["device"].codes.tolist()) == (("tv",), [1] * 12)
 
