@@ -121,9 +121,7 @@ def _field(column: Column, field: CategoricalField | EventNumericField) -> tuple
         found = names(column, field.pattern)
         return found.value.fill_null(""), found.broken
     found = numbers(column, field.pattern)
-    # The dataset holds float32: what is infinite there is too large here.
-    narrow = found.value.cast(pl.Float32)
-    return narrow.fill_null(math.nan), found.broken | narrow.is_infinite().fill_null(value=False)
+    return found.value.cast(pl.Float32).fill_null(math.nan), found.broken
 
 
 def _order(raw: pl.Expr, *, as_float: bool) -> pl.Expr:

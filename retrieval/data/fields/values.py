@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from retrieval.data.columns import Column
@@ -11,6 +12,7 @@ NAMES = pl.List(pl.String)
 _WRITTEN = ("text", "untyped")
 _NOT_A_NUMBER = ["NaN", "nan"]
 """As writers of CSV put it where a number is missing."""
+_LARGEST = float(np.finfo(np.float32).max)
 _WHOLE = r"^(0|-?[1-9][0-9]*)\.0+$"
 
 
@@ -40,7 +42,7 @@ def names(column: Column, pattern: str = "") -> Values:
 
 
 def numbers(column: Column, pattern: str = "") -> Values:
-    """One finite number a row, Float64.
+    """One number a row, Float64, that float32 can hold: models read no other, and no deviation overflows.
 
     Raises:
         DataContractError: of lists, of datetimes, or of a type that is no text, number or boolean.
@@ -49,8 +51,9 @@ def numbers(column: Column, pattern: str = "") -> Values:
     written = bool(pattern) or column.sort in _WRITTEN
     cell = told(column) if written else pl.col(column.name)
     number = (cell.str.extract(pattern) if pattern else cell).cast(pl.Float64, strict=False)
-    broken = cell.is_not_null() & (number.is_null() | number.is_infinite())
-    return Values(pl.when(number.is_finite()).then(number), broken.fill_null(value=False))
+    held = number.abs() <= _LARGEST
+    broken = cell.is_not_null() & (number.is_null() | (number.is_not_nan() & ~held))
+    return Values(pl.when(held).then(number), broken.fill_null(value=False))
 
 
 def lists_of_names(column: Column, separator: str) -> pl.Expr:

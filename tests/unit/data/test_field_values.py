@@ -112,6 +112,13 @@ def test_what_is_no_finite_number_is_still_a_fault(bench: Any, log: Log, cell: A
     assert found.summary["quarantine"] == {"interactions": {"bad_field_x": 1}}
 
 
+def test_a_number_beyond_float32_is_a_fault_of_items_too(bench: Any, log: Log) -> None:
+    items = {"path": bench.write({"item_id": IDS, "x": [1e300, 1.0, -2.0, -1e300]}, "items.parquet"), "fields": {"x": "numeric"}}
+    found = bench(log(), items=items, contract={"max_bad_share": 0.5})
+    assert found.summary["quarantine"] == {"items": {"unreadable_x": 2}}
+    assert Dataset.open(found).catalog.frame["field_x"].to_list() == [None, 1.0, -2.0, None]
+
+
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
