@@ -24,6 +24,8 @@ class Dataset:
     sequences: SequenceDataset
     split: Split
     fields: Fields = field(default_factory=Fields.none)
+    in_seconds: bool = True
+    """Whether times are epoch seconds; else the order of the log."""
 
     @cached_property
     def user_ids(self) -> SortedIds:
@@ -43,6 +45,7 @@ class Dataset:
             sequences=_sequences(artifact),
             split=Split.load(artifact.file("split.parquet")),
             fields=Fields.open(artifact),
+            in_seconds=artifact.summary["time"]["unit"] == "seconds",
         )
         if not dataset.sequences.n_users == dataset.users.height == len(dataset.split.train_end):
             raise IntegrityError("users, sequences and split differ in length", where=artifact.path, remedy="run prepare again")

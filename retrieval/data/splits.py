@@ -21,7 +21,7 @@ rolling-days (rolling origin, Tashman 2000): test windows of `test_seconds`, one
 """
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -183,11 +183,24 @@ def ground_truth(
 def training_counts(split: Split, sequences: SequenceDataset, n_items: int) -> Positions:
     """Training events of every item, int64 [N]."""
     counts = np.zeros(n_items, dtype=np.int64)
-    for first in range(0, sequences.n_users, 1 << 20):
-        chunk = slice(first, first + (1 << 20))
-        positions, _ = ranges(sequences.offsets[:-1][chunk], split.train_end[chunk])
+    for positions in _training_positions(split, sequences):
         counts += np.bincount(sequences.items[positions], minlength=n_items)
     return counts
+
+
+def first_training_times(split: Split, sequences: SequenceDataset, n_items: int) -> Positions:
+    """The time of every item's first training event, int64 [N]; the largest int64 for an item without one."""
+    times = np.full(n_items, np.iinfo(np.int64).max)
+    for positions in _training_positions(split, sequences):
+        np.minimum.at(times, sequences.items[positions], sequences.times[positions])
+    return times
+
+
+def _training_positions(split: Split, sequences: SequenceDataset) -> Iterator[Positions]:
+    """Where the training events are, those of some users at a time."""
+    for first in range(0, sequences.n_users, 1 << 20):
+        chunk = slice(first, first + (1 << 20))
+        yield ranges(sequences.offsets[:-1][chunk], split.train_end[chunk])[0]
 
 
 def ranges(start: Positions, length: Positions) -> tuple[Positions, Positions]:

@@ -8,6 +8,8 @@ that is not blocked. The same inputs give the same bytes whatever the threads an
 exact index whatever the batch.
 """
 
+import copy
+
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
@@ -47,16 +49,25 @@ class InterestSearch:
     ) -> None:
         # A memory map becomes a plain view of the same pages: compiled code knows no maps.
         self.index, self.vectors, self.n, self.threads = index, np.asarray(vectors), n, threads
-        self.blocked = np.zeros(len(vectors), dtype=bool) if blocked is None else blocked
-        if vectors.shape != (index.count, index.dimension) or self.blocked.shape != (index.count,):
-            shapes = f"vectors {vectors.shape} and blocked {self.blocked.shape}"
-            raise IntegrityError(f"{shapes} do not belong to the index", expected=f"{index.count} items of {index.dimension} dimensions")
-        self._open_rows: Int64[np.ndarray, m] = np.flatnonzero(~self.blocked)
+        self._close(np.zeros(len(vectors), dtype=bool) if blocked is None else blocked)
         self._largest_norm = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64).max(initial=0.0)))
-        self._masked = index.without(self.blocked)
+
+    def without(self, blocked: Bool[np.ndarray, "n"]) -> "InterestSearch":
+        """The same search, not a copy, in which these items are blocked as well."""
+        other = copy.copy(self)
+        other._close(self.blocked | blocked)  # noqa: SLF001 (of the same class)
+        return other
+
+    def _close(self, blocked: Bool[np.ndarray, "n"]) -> None:
+        index, self.blocked = self.index, blocked
+        if self.vectors.shape != (index.count, index.dimension) or blocked.shape != (index.count,):
+            shapes = f"vectors {self.vectors.shape} and blocked {blocked.shape}"
+            raise IntegrityError(f"{shapes} do not belong to the index", expected=f"{index.count} items of {index.dimension} dimensions")
+        self._open_rows: Int64[np.ndarray, m] = np.flatnonzero(~blocked)
+        self._masked = index.without(blocked)
         # An index that leaves out what is blocked is asked for no more than is needed.
-        self._open_share = 1.0 - float(self.blocked.mean()) if self._masked is index else 1.0
-        self._fused = index.search_users(self.blocked, threads) if isinstance(index, ExactIndex) else None
+        self._open_share = 1.0 - float(blocked.mean()) if self._masked is index else 1.0
+        self._fused = index.search_users(blocked, self.threads) if isinstance(index, ExactIndex) else None
 
     def __call__(self, interests: Float32[np.ndarray, "b k d"], valid: Bool[np.ndarray, "b k"], seen: Seen) -> Pools:
         """The pools of a batch.

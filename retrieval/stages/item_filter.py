@@ -127,7 +127,7 @@ def _rows(path: Path, catalog: Catalog) -> NDArray[np.int64]:
 
 def _passes(name: str, rule: ColumnFilter, dataset: Dataset, *, at_the_cut: bool) -> Mask:
     """Items whose column passes a rule; one without a value passes only what excludes values."""
-    column = _column(name, dataset.catalog)
+    column = item_column(name, dataset.catalog)
     where = f"recall.filter.where.{name}"
     kind = "names" if column.dtype in (pl.String, pl.List(pl.String)) else "time" if column.dtype == pl.Int64 else "number"
     unfit = {"names": rule.wants_order, "time": rule.wants_names, "number": rule.wants_names or rule.within_days is not None}
@@ -138,8 +138,8 @@ def _passes(name: str, rule: ColumnFilter, dataset: Dataset, *, at_the_cut: bool
     return passed.to_numpy()
 
 
-def _column(name: str, catalog: Catalog) -> pl.Series:
-    """`categories`, or a field that the recipe's data.items.fields declare."""
+def item_column(name: str, catalog: Catalog) -> pl.Series:
+    """`categories`, or a field that the recipe's data.items.fields declare, [N]. Raises UsageError where there is no such column."""
     if name == "categories":
         return catalog.frame["categories"]
     fields = [column.removeprefix("field_") for column in catalog.frame.columns if column.startswith("field_")]
@@ -176,12 +176,17 @@ def _in_order(column: pl.Series, rule: ColumnFilter, dataset: Dataset, *, at_the
     passed = column.is_not_null()
     if rule.within_days is not None:
         moment = newest_event(dataset, at_the_cut=at_the_cut)
-        passed &= column.is_between(moment - round(rule.within_days * _DAY), moment)
+        passed &= column.is_between(moment - span_of_days(rule.within_days), moment)
     if rule.at_least is not None:
         passed &= column >= _number(rule.at_least)
     if rule.at_most is not None:
         passed &= column <= _number(rule.at_most)
     return passed.fill_null(value=False)
+
+
+def span_of_days(days: float) -> int:
+    """Whole seconds."""
+    return round(days * _DAY)
 
 
 def _number(bound: float | dt.datetime) -> float:

@@ -1,5 +1,6 @@
 """recall: every user's interests -> search -> merge -> filters -> list -> parquet, batch by batch."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +27,7 @@ from retrieval.recall.settings import RecallSettings
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import index_settings, load_vectors, open_index
 from retrieval.stages.candidate_files import CandidateFiles, candidate_part_users
-from retrieval.stages.item_filter import filter_identity, item_mask
+from retrieval.stages.item_filter import ItemMask, filter_identity, item_mask
 from retrieval.stages.list_context import catalog_context
 from retrieval.stages.recipe import Recipe
 from retrieval.stages.served import ServedUsers
@@ -130,6 +131,14 @@ class Server:
         self.neighbours = _neighbour_search(serving, self.settings, self.mask.blocked)
         self.popular = popular_items(serving.dataset, self.mask.blocked)
         self.context = catalog_context(serving.dataset.catalog, serving.vectors, needs_of([self.settings.diversity]))
+
+    def without(self, blocked: NDArray[np.bool_]) -> "Server":
+        """The same, not a copy, but these items, bool [N], are withheld as well."""
+        other = copy.copy(self)
+        other.search, other.popular = self.search.without(blocked), self.popular[~blocked[self.popular]]
+        other.neighbours = _neighbour_search(self.serving, self.settings, self.mask.blocked | blocked)
+        other.mask = ItemMask(self.mask.blocked | blocked, self.mask.counts)
+        return other
 
     def batches(self, audience: Audience, *, diagnostics: bool) -> Iterator[ServedUsers]:
         """Lists for the users of an audience, `batch_users` at a time; with diagnostics also the overlap of their interests."""

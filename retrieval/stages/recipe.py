@@ -79,11 +79,10 @@ class Recipe(Settings):
             raise ValueError("evaluate.lists = 'per-interest' is for lists made elsewhere; a recipe's are merged, use 'merged'")
         if self.evaluate.depth > self.recall.n:
             raise ValueError(f"evaluate.cutoffs reach {self.evaluate.depth}, lists hold recall.n = {self.recall.n}")
-        if self.rescore.name != "none" and not isinstance(self.model, EncoderSettings):
-            raise ValueError(f"rescore.name = '{self.rescore.name}' needs a model that is trained here, not {self.model.name}")
         if self.train.examples.name == "session-parallel" and not isinstance(self.model, (Gru4RecSettings, CountedSettings)):
             raise ValueError(f"train.examples.name = 'session-parallel' needs an encoder with a state: gru4rec, not {self.model.name}")
         _require_fields(self.model, self.data)
+        _require_rescorable(self.model, self.rescore)
         return self
 
 
@@ -99,6 +98,17 @@ def _require_fields(model: Any, data: DataSettings) -> None:
             if name not in declared[side] and not (side == "users" and name == ACTIVITY):
                 where = f"data.{'interactions' if side == 'events' else side}.fields"
                 raise ValueError(f"model.fields reads '{name}', which {where} do not declare{did_you_mean(name, declared[side])}")
+
+
+def _require_rescorable(model: Any, rescore: RescoreSettings) -> None:
+    """Whether candidates of the model can be what a re-scorer learns from."""
+    if rescore.name == "none":
+        return
+    if not isinstance(model, EncoderSettings):
+        raise ValueError(f"rescore.name = '{rescore.name}' needs a model that is trained here, not {model.name}")
+    if rescore.positions == "training" and model.prior.hours:
+        what = "recall by model.prior, which is of the end of training, with what is only popular later"
+        raise ValueError(f"rescore.positions = 'training' would {what}; use 'validation'")
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,6 +1,7 @@
 """rescore: positions of which the answers may be known, what is recalled for them -> a re-scorer of pools."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from retrieval.index.pools import Pools
 from retrieval.models.rescoring.model import RescoringModel, build_rescorer
 from retrieval.models.settings import EncoderSettings
 from retrieval.stages.audience import Audience, Rows
+from retrieval.stages.availability import Availability, has_clock, without_counted_days
 from retrieval.stages.build_index import load_vectors
 from retrieval.stages.item_filter import filter_identity
 from retrieval.stages.recall import Server, Serving
@@ -34,6 +36,8 @@ from retrieval.training.rescoring.settings import RescoreSettings
 from retrieval.training.tensor_files import TensorFile
 
 _MOST_WATCHED = 2_000
+# Below this share of positions with a candidate that came true, most of what was recalled teaches nothing.
+_FEW = 0.05
 log = get_logger("rescore")
 
 
@@ -54,9 +58,20 @@ class Positions:
     visible: Rows
     until: Rows
 
+    def some(self, places: Rows) -> "Positions":
+        """Some of them, in that order."""
+        return Positions(self.users[places], self.visible[places], self.until[places])
+
+    def moments(self, serving: Serving) -> Rows:
+        """When the first event that may be known happened, in the unit of the log's times, int64 [R]; 0 where users share no clock."""
+        sequences = serving.dataset.sequences
+        if not has_clock(serving.recipe, serving.dataset):
+            return np.zeros_like(self.users)
+        return np.asarray(sequences.times[sequences.offsets[:-1][self.users] + self.visible])
+
 
 def write_rescorer(serving: Serving, staged: StagedArtifact) -> None:
-    """Recall candidates for positions and train on them; writes weights, curve and summary.
+    """Recall candidates for positions, as of the moment of each, and train on them; writes weights, curve and summary.
 
     Every answer lies before the test part: among the training events, or among the validation targets of users whose
     answers do not decide when to stop.
@@ -90,9 +105,13 @@ def _gain(best: dict[str, float], n: int) -> dict[str, float]:
 
 def rescoring_run(serving: Serving, checkpoints: Checkpoints) -> tuple[TrainingRun, dict[str, int]]:
     """Everything that the training is a function of, and how much it is trained and watched on. Raises as `write_rescorer`."""
-    recipe, dataset, server = serving.recipe, serving.dataset, Server(serving, at_the_cut=True)
+    recipe, dataset = serving.recipe, serving.dataset
     settings, n, items = recipe.rescore, recipe.evaluate.primary_cutoff, torch.from_numpy(np.array(dataset.sequences.items))
-    watched, fitted = (recalled_at(server, each) for each in positions(dataset, settings, recipe.seed))
+    server = Server(replace(serving, recipe=without_counted_days(recipe, dataset)), at_the_cut=True)
+    chosen = positions(dataset, settings, recipe.seed)
+    # What training has not met cannot come true among its events; behind the cut it can, where the split asks for it.
+    available = [Availability.of(recipe, dataset, unmet=unmet) for unmet in (True, settings.positions == "validation")]
+    watched, fitted = (recalled_at(server, *each) for each in zip(chosen, available, strict=True))
     examples = RescoreExamples(fitted, settings.training.batch_size, settings.training.negatives, recipe.seed)
     occurrences = examples.recalled.occurrences(items, settings.history, dataset.catalog.n_items)
     model = _model(recipe, serving.vectors)
@@ -105,7 +124,19 @@ def rescoring_run(serving: Serving, checkpoints: Checkpoints) -> tuple[TrainingR
         checkpoints=checkpoints,
         seed=derive_seed(recipe.seed, "rescore"),
     )
-    return run, {"positions": len(fitted.start), "answerable": len(examples.recalled.start), "watched": len(watched.start)}
+    about = {"positions": len(fitted.start), "answerable": len(examples.recalled.start), "watched": len(watched.start)}
+    _say_how_many(**about)
+    return run, about
+
+
+def _say_how_many(positions: int, answerable: int, watched: int) -> None:
+    share = answerable / positions
+    log.info(
+        "positions with a candidate that came true", share=round(share, 4), answerable=answerable, positions=positions, watched=watched
+    )
+    if share < _FEW:
+        remedy = "raise rescore.horizon or recall.pool, or set rescore.positions = 'validation'"
+        log.warning("recall finds what came true at few positions", share=round(share, 4), answerable=answerable, remedy=remedy)
 
 
 class PoolRescorer:
@@ -175,20 +206,37 @@ def watched_users(dataset: Dataset, settings: RescoreSettings, seed: int) -> Row
     return positions(dataset, settings, seed)[0].users
 
 
-def recalled_at(server: Server, chosen: Positions) -> Recalled:
-    """The pools of positions, as recall would have made them there, and which of their candidates came true."""
-    dataset = server.serving.dataset
-    audience = Audience(chosen.users, chosen.visible, np.full(len(chosen.users), "rescore"), at_the_cut=True)
+def recalled_at(server: Server, positions: Positions, available: Availability) -> Recalled:
+    """The pools of positions, in order of time, from what was available there, and which of their candidates came true.
+
+    Vectors, and with them scores, are those of the cut.
+    """
+    dataset, chosen = server.serving.dataset, positions.some(np.argsort(positions.moments(server.serving), kind="stable"))
     parts: list[tuple[NDArray[Any], ...]] = []
     with progress("recalled positions", len(chosen.users)) as bar:
-        for _, pools in server.recalled(audience):
-            parts.append((pools.rows, standardised(pools.scores, pools.rows >= 0)))
-            bar.advance(len(pools.rows))
+        for rows, scores in _pools_of(server, chosen, available):
+            parts.append((rows, standardised(scores, rows >= 0)))
+            bar.advance(len(rows))
     rows, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
     positive, wanted = _came_true(dataset, chosen, rows)
     begin = dataset.sequences.offsets[:-1][chosen.users]
     arrays = (begin, begin + chosen.visible, rows, scores, positive, wanted)
     return Recalled(*(torch.from_numpy(np.ascontiguousarray(each)) for each in arrays))
+
+
+def _pools_of(server: Server, chosen: Positions, available: Availability) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Rows and scores of the candidates of positions in order of time, some positions at a time."""
+    audience = Audience(chosen.users, chosen.visible, np.full(len(chosen.users), "rescore"), at_the_cut=True)
+    moments = chosen.moments(server.serving)
+    for piece in available.pieces(moments):
+        there = server.without(~available.between(moments[piece][0], moments[piece][-1]))
+        first = piece.start
+        for _, pools in there.recalled(audience.of(piece)):
+            held = available.holds(pools.rows, moments[first : first + len(pools.rows)])
+            first += len(pools.rows)
+            order = np.argsort(~held, axis=1, kind="stable")
+            rows, scores = np.where(held, pools.rows, -1), pools.scores
+            yield np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 def standardised(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -36,7 +36,9 @@ class RescoreSettings(Settings):
     name: Literal["none", "din", "dien"] = "none"
     positions: Literal["training", "validation"] = "training"
     """Where a re-scorer is trained. At `training` positions recall has seen the answers, so that its scores there are better
-    than they will be; at `validation` positions it has not, but there are few. Test users' targets are never among them."""
+    than they will be; at `validation` positions it has not, but there are few. Test users' targets are never among them. Items that
+    were not there yet at a position are no candidates there; a prior of the items (`model.prior`), which is of the cut, goes with
+    `validation` alone."""
     examples: int = Field(20_000, ge=1)
     """Positions that candidates are recalled for, drawn by seed; memory is 13 bytes a candidate."""
     horizon: int = Field(1, ge=1)

@@ -175,7 +175,7 @@ def test_users_without_events_keep_the_order_that_their_fields_made(workspace: P
 
 def test_item_vectors_are_those_that_encoder_and_items_share(workspace: Path) -> None:
     model = {**recipe().model.model_dump(), "prior": {"hours": 24.0}}
-    run = open_run(recipe(model=model), workspace)
+    run = open_run(recipe(model=model, rescore={**recipe().rescore.model_dump(), "positions": "validation"}), workspace)
     assert load_vectors(run.vectors).shape[1] == 9
     built, _ = rescoring_run(run._recalling(run.index), Checkpoints(workspace / "unused"))
     assert torch.equal(built.model.items.embedding.weight, torch.from_numpy(np.array(load_vectors(run.vectors)[:, :8])))
@@ -252,19 +252,26 @@ def test_the_report_says_whether_re_scoring_earns_its_time(pipeline: Pipeline, w
     assert RESCORING not in plain_of(workspace).measurements.manifest.files
 
 
-def test_shards_of_re_scored_lists_join_into_what_one_run_writes(pipeline: Pipeline, workspace: Path) -> None:
+def test_shards_of_re_scored_lists_join_into_what_one_run_writes(workspace: Path) -> None:
     apart = open_run(recipe(recall={"n": 20, "pool": 40, "batch_users": 8}), workspace)
     for number in (1, 2):
         apart.candidates(Scope().of_shards(number, 2))
     joined = apart.joined(Scope(), 2)
     for kind in ("part", "pool", "recalled"):
-        whole, found = (pl.concat(map(pl.read_parquet, each.files(f"{kind}-"))) for each in (pipeline.candidates(Scope()), joined))
+        whole, found = (pl.concat(map(pl.read_parquet, each.files(f"{kind}-"))) for each in (apart.candidates(Scope()), joined))
         assert whole.equals(found)
 
 
 def test_scores_are_standardised_over_what_is_there() -> None:
     found = standardised(np.array([[1.0, 3.0, -np.inf], [2.0, 2.0, 2.0]], np.float32), np.array([[True, True, False], [True, True, True]]))
     assert found.tolist() == [[-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_a_prior_of_the_cut_does_not_go_with_positions_before_it() -> None:
+    model = {**recipe().model.model_dump(), "prior": {"hours": 24.0}}
+    with pytest.raises(UsageError, match=r"would recall by model\.prior, which is of the end of training.*use 'validation'"):
+        recipe(model=model)
+    assert recipe(model=model, rescore={}).rescore.name == "none"
 
 
 def test_a_model_that_is_not_trained_here_cannot_be_re_scored() -> None:
