@@ -157,14 +157,20 @@ class PoolRescorer:
         self.model.eval()
 
     def __call__(self, pools: Pools, encoded: EncodedUsers) -> Pools:
-        """The same candidates by (-f, row) with f for scores; users without an interest or an event, whom f never met, keep theirs."""
-        known = np.flatnonzero(encoded.valid.any(axis=1) & (encoded.audience.visible > 0))
+        """The same candidates by (-f, row) with f for scores; users without an interest or an event, whom f never met, keep their order.
+
+        Where recall gave them scores, these are standardised, which is the scale of f as it begins: one lambda and one calibration are
+        for all users. Strangers without an interest keep zeros for what is popular.
+        """
+        reached, has_events = encoded.valid.any(axis=1), encoded.audience.visible > 0
+        known, others = np.flatnonzero(reached & has_events), np.flatnonzero(reached & ~has_events)
         rows, scores = pools.rows[known], standardised(pools.scores[known], pools.rows[known] >= 0)
         arrays = (encoded.offsets[:-1][known], encoded.offsets[1:][known], rows, scores)
         start, end, candidates, recalled = (torch.from_numpy(np.asarray(each)) for each in arrays)
         found = rescored(self.model, torch.from_numpy(encoded.items), start, end, candidates, recalled, self.length).numpy()
         order = np.lexsort((rows, -found), axis=1)
         made = Pools(pools.rows.copy(), pools.scores.copy(), pools.interest.copy())
+        made.scores[others] = _scaled_in_place(pools, others)
         made.rows[known] = np.take_along_axis(rows, order, axis=1)
         made.scores[known] = np.take_along_axis(found, order, axis=1)
         made.interest[known] = np.take_along_axis(pools.interest[known], order, axis=1)
@@ -237,6 +243,12 @@ def _pools_of(server: Server, chosen: Positions, available: Availability) -> Ite
             order = np.argsort(~held, axis=1, kind="stable")
             rows, scores = np.where(held, pools.rows, -1), pools.scores
             yield np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _scaled_in_place(pools: Pools, members: Rows) -> NDArray[np.float32]:
+    """The standardised scores of some users' candidates; what lies behind these stays as it is."""
+    present = pools.rows[members] >= 0
+    return np.where(present, standardised(pools.scores[members], present), pools.scores[members])
 
 
 def standardised(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
