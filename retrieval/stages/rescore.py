@@ -58,7 +58,7 @@ class Positions:
     visible: Rows
     until: Rows
 
-    def some(self, places: Rows) -> "Positions":
+    def some(self, places: Rows | slice) -> "Positions":
         """Some of them, in that order."""
         return Positions(self.users[places], self.visible[places], self.until[places])
 
@@ -113,7 +113,7 @@ def rescoring_run(serving: Serving, checkpoints: Checkpoints) -> tuple[TrainingR
     available = [Availability.of(recipe, dataset, unmet=unmet) for unmet in (True, settings.positions == "validation")]
     watched, fitted = (recalled_at(server, *each) for each in zip(chosen, available, strict=True))
     examples = RescoreExamples(fitted, settings.training.batch_size, settings.training.negatives, recipe.seed)
-    occurrences = examples.recalled.occurrences(items, settings.history, dataset.catalog.n_items)
+    occurrences = examples.occurrences(items, settings.history, dataset.catalog.n_items)
     model = _model(recipe, serving.vectors)
     run = TrainingRun(
         model=model,
@@ -124,7 +124,7 @@ def rescoring_run(serving: Serving, checkpoints: Checkpoints) -> tuple[TrainingR
         checkpoints=checkpoints,
         seed=derive_seed(recipe.seed, "rescore"),
     )
-    about = {"positions": len(fitted.start), "answerable": len(examples.recalled.start), "watched": len(watched.start)}
+    about = {"positions": len(fitted.start), "answerable": len(examples.answerable), "watched": len(watched.start)}
     _say_how_many(**about)
     return run, about
 
@@ -199,7 +199,7 @@ def positions(dataset: Dataset, settings: RescoreSettings, seed: int) -> tuple[P
     if len(watched) == 0 or total == 0:
         what = "no validation user has a history" if len(watched) == 0 else f"the {settings.positions} part has no events after others"
         raise DataContractError(what, where="rescore", remedy="use more data, or other rescore.positions")
-    places = np.unique(rng.integers(0, total, settings.examples)) if total > settings.examples else np.arange(total)
+    places = np.sort(rng.choice(total, settings.examples, replace=False, shuffle=False)) if total > settings.examples else np.arange(total)
     ends = np.cumsum(counts)
     users = np.searchsorted(ends, places, side="right")
     visible = begin[users] + places - (ends - counts)[users]
@@ -218,16 +218,18 @@ def recalled_at(server: Server, positions: Positions, available: Availability) -
     Vectors, and with them scores, are those of the cut.
     """
     dataset, chosen = server.serving.dataset, positions.some(np.argsort(positions.moments(server.serving), kind="stable"))
-    parts: list[tuple[NDArray[Any], ...]] = []
-    with progress("recalled positions", len(chosen.users)) as bar:
-        for rows, scores in _pools_of(server, chosen, available):
-            parts.append((rows, standardised(scores, rows >= 0)))
-            bar.advance(len(rows))
-    rows, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
-    positive, wanted = _came_true(dataset, chosen, rows)
+    count, shape = len(chosen.users), (len(chosen.users), server.settings.pool_size)
+    rows, scores, positive = np.empty(shape, np.int64), np.empty(shape, np.float32), np.empty(shape, np.bool_)
+    wanted, first = np.empty(count, np.int64), 0
+    with progress("recalled positions", count) as bar:
+        for found, raw in _pools_of(server, chosen, available):
+            part = slice(first, first + len(found))
+            rows[part], scores[part] = found, standardised(raw, found >= 0)
+            positive[part], wanted[part] = _came_true(dataset, chosen.some(part), found)
+            bar.advance(len(found))
+            first = part.stop
     begin = dataset.sequences.offsets[:-1][chosen.users]
-    arrays = (begin, begin + chosen.visible, rows, scores, positive, wanted)
-    return Recalled(*(torch.from_numpy(np.ascontiguousarray(each)) for each in arrays))
+    return Recalled(*(torch.from_numpy(each) for each in (begin, begin + chosen.visible, rows, scores, positive, wanted)))
 
 
 def _pools_of(server: Server, chosen: Positions, available: Availability) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:

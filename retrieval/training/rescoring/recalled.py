@@ -9,6 +9,8 @@ from torch import Tensor
 from retrieval.core.errors import DataContractError
 from retrieval.core.seeds import derive_seed
 
+_AT_ONCE = 1_024
+
 
 @dataclass(frozen=True)
 class Recalled:
@@ -31,10 +33,10 @@ class Recalled:
         """Some of the positions."""
         return Recalled(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def answerable(self) -> "Recalled":
+    def answerable(self) -> Int[Tensor, " a"]:
         """The positions with a positive and a negative candidate: of what was not recalled no order can be learned."""
-        present = self.rows >= 0
-        return self.some(torch.nonzero(self.positive.any(dim=1) & (present & ~self.positive).any(dim=1)).flatten())
+        count = self.positive.sum(dim=1)
+        return torch.nonzero((count > 0) & (count < (self.rows >= 0).sum(dim=1))).flatten()
 
     def occurrences(self, items: Int[Tensor, " E"], length: int, n_items: int) -> Int[Tensor, " N"]:
         """How often each item stands in these histories and pools."""
@@ -63,9 +65,10 @@ class RescoreExamples:
     least_history = None
 
     def __init__(self, recalled: Recalled, batch_size: int, negatives: int, seed: int) -> None:
-        self.recalled, self.negatives, self.seed = recalled.answerable(), negatives, seed
+        # Places and not copies: candidates are what takes the memory.
+        self.recalled, self.answerable, self.negatives, self.seed = recalled, recalled.answerable(), negatives, seed
         self.batch_size = self.most_processes = batch_size
-        if len(self.recalled.start) == 0:
+        if len(self.answerable) == 0:
             raise DataContractError(
                 "recall finds nothing of what follows at any position",
                 where="rescore",
@@ -75,7 +78,7 @@ class RescoreExamples:
 
     def batch(self, step: int) -> Groups:
         """The groups of a step."""
-        chosen = self.recalled.some(self._positions(step))
+        chosen = self.recalled.some(self.answerable[self._positions(step)])
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "rescore groups", step))
         # The largest of random keys among those that are wanted: one positive, and negatives without repeats.
         keys = torch.rand(chosen.rows.shape, generator=generator)
@@ -86,15 +89,22 @@ class RescoreExamples:
         rows, scores = chosen.rows.gather(1, places), chosen.scores.gather(1, places)
         return Groups(chosen.start, chosen.end, rows.clamp(min=0), present, scores)
 
+    def occurrences(self, items: Int[Tensor, " E"], length: int, n_items: int) -> Int[Tensor, " N"]:
+        """How often each item stands in the histories and pools of the answerable positions, some of them at a time."""
+        found = torch.zeros(n_items, dtype=torch.int64)
+        for some in self.answerable.split(_AT_ONCE):
+            found += self.recalled.some(some).occurrences(items, length, n_items)
+        return found
+
     def _positions(self, step: int) -> Int[Tensor, " B"]:
-        first, total = step * self.batch_size, len(self.recalled.start)
+        first, total = step * self.batch_size, len(self.answerable)
         ranks = torch.arange(first, first + self.batch_size)
         epochs = torch.unique(ranks // total).tolist()
         return torch.cat([self._order(epoch)[ranks[ranks // total == epoch] % total] for epoch in epochs])
 
     def _order(self, epoch: int) -> Int[Tensor, " R"]:
         return torch.randperm(
-            len(self.recalled.start), generator=torch.Generator().manual_seed(derive_seed(self.seed, "rescore order", epoch))
+            len(self.answerable), generator=torch.Generator().manual_seed(derive_seed(self.seed, "rescore order", epoch))
         )
 
 

@@ -40,7 +40,7 @@ class RescoreSettings(Settings):
     were not there yet at a position are no candidates there; a prior of the items (`model.prior`), which is of the cut, goes with
     `validation` alone."""
     examples: int = Field(20_000, ge=1)
-    """Positions that candidates are recalled for, drawn by seed; memory is 13 bytes a candidate."""
+    """Positions that candidates are recalled for, drawn by seed; memory is 13 bytes a candidate, and what a batch of recall takes."""
     horizon: int = Field(1, ge=1)
     """Positives are the recalled among so many events that follow a position."""
     history: int = Field(50, ge=1)

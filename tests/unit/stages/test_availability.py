@@ -63,7 +63,7 @@ def training_pools(run: Pipeline, folder: Path) -> tuple[Recalled, Positions]:
     serving = run._recalling(run.index)
     _, chosen = positions(run.dataset, run.recipe.rescore, run.recipe.seed)
     built, _ = rescoring_run(serving, Checkpoints(folder / "unused"))
-    recalled = built.examples.recalled
+    recalled = built.examples.recalled.some(built.examples.answerable)
     ends = torch.from_numpy(run.dataset.sequences.offsets[:-1][chosen.users] + chosen.visible)
     order = torch.argsort(ends)
     return recalled, chosen.some(order[torch.searchsorted(ends[order], recalled.end)].numpy())

@@ -1,7 +1,9 @@
 """Re-scoring in the pipeline: off by default, never trained on test targets, exact after a restart."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -11,6 +13,7 @@ import torch
 from retrieval.core.errors import UsageError
 from retrieval.data.dataset import Dataset
 from retrieval.data.sequences import SequenceDataset
+from retrieval.data.splits import Split
 from retrieval.evaluation.rescoring import RescoringGain
 from retrieval.report.markdown import escape, render_markdown
 from retrieval.report.report_page import report_page
@@ -22,10 +25,12 @@ from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recall import Server
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.report import report_content
-from retrieval.stages.rescore import PoolRescorer, _gain, positions, rescoring_run, standardised
+from retrieval.stages import rescore
+from retrieval.stages.rescore import PoolRescorer, Positions, _gain, positions, rescoring_run, standardised
 from retrieval.stages.run import FinishedRun, headline, open_run
 from retrieval.training.checkpoints import Checkpoints
 from retrieval.training.loop import train
+from retrieval.training.rescoring.recalled import RescoreExamples
 from retrieval.training.rescoring.settings import RescoreSettings
 
 
@@ -268,6 +273,40 @@ def test_shards_of_re_scored_lists_join_into_what_one_run_writes(workspace: Path
 def test_scores_are_standardised_over_what_is_there() -> None:
     found = standardised(np.array([[1.0, 3.0, -np.inf], [2.0, 2.0, 2.0]], np.float32), np.array([[True, True, False], [True, True, True]]))
     assert found.tolist() == [[-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("possible", [300, 301, 400, 3_000])
+def test_as_many_positions_are_drawn_as_are_asked_for(possible: int) -> None:
+    users = possible // 10 + 1
+    ends = np.full(users, 11)
+    ends[-1] = possible % 10 + 1
+    split = Split(ends, ends, ends + 1, ends + 1, ends + 1)
+    _, fitted = positions(SimpleNamespace(split=split), RescoreSettings(name="din", examples=300), 1)
+    assert len(np.unique(fitted.users * 100 + fitted.visible)) == len(fitted.users) == 300
+
+
+def test_memory_is_13_bytes_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, pool, items, size = 8_000, 100, 500, 100
+    rng, chosen = np.random.default_rng(0), Positions(np.arange(count), np.full(count, 5), np.full(count, 6))
+    sequences = SequenceDataset(np.arange(count + 1) * 6, rng.integers(0, items, count * 6).astype(np.int32), np.arange(count * 6))
+    dataset = SimpleNamespace(sequences=sequences, catalog=SimpleNamespace(n_items=items), in_seconds=True)
+    serving = SimpleNamespace(dataset=dataset, recipe=SimpleNamespace(split=SimpleNamespace(cuts_in_time=True)))
+    server = SimpleNamespace(serving=serving, settings=SimpleNamespace(pool_size=pool))
+    pools = (
+        (rng.integers(0, items, (size, pool)), rng.random((size, pool), dtype=np.float32)) for _ in range(0, count, size)
+    )
+    monkeypatch.setattr(rescore, "_pools_of", lambda *_: pools)
+    tracemalloc.start()
+    found = RescoreExamples(rescore.recalled_at(server, chosen, None), 8, 4, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 13 * count * pool * 1.25
+    assert found.answerable.numel() > 100
+    places = found.answerable[:50]
+    answers = torch.from_numpy(sequences.items[chosen.users * 6 + 5].astype(np.int64))[places]
+    assert torch.equal(found.recalled.rows[places] == answers[:, None], found.recalled.positive[places])
+    whole = found.recalled.some(found.answerable).occurrences(torch.from_numpy(sequences.items), 3, items)
+    assert torch.equal(found.occurrences(torch.from_numpy(sequences.items), 3, items), whole)
 
 
 def test_a_prior_of_the_cut_does_not_go_with_positions_before_it() -> None:

@@ -61,7 +61,7 @@ def test_a_group_is_a_positive_and_distinct_negatives_of_its_pool() -> None:
 
 def test_every_position_comes_once_an_epoch() -> None:
     examples = RescoreExamples(recalled(), 11, 3, 7)
-    assert len(examples.recalled.start) == 11
+    assert len(examples.answerable) == 11
     keys = [sorted((groups.start * 100 + groups.end).tolist()) for groups in (examples.batch(step) for step in range(3))]
     assert keys[0] == keys[1] == keys[2]
 
