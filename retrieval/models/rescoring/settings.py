@@ -1,6 +1,6 @@
 """Settings of the re-scorers' blocks; free of torch."""
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from retrieval.core.settings import Settings
 
@@ -10,7 +10,7 @@ class RescorerBlocks(Settings):
 
     attention: int = Field(36, ge=1)
     """Width of DIN's activation unit."""
-    hidden: tuple[int, ...] = (80, 40)
+    hidden: tuple[PositiveInt, ...] = (80, 40)
     """Widths of the layers between what was read and the score."""
     regularisation: float = Field(0.0, ge=0)
     """Lambda of the mini-batch-aware regularisation of item vectors."""

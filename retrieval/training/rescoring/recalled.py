@@ -92,8 +92,8 @@ class RescoreExamples:
     def occurrences(self, items: Int[Tensor, " E"], length: int, n_items: int) -> Int[Tensor, " N"]:
         """How often each item stands in the histories and pools of the answerable positions, some of them at a time."""
         found = torch.zeros(n_items, dtype=torch.int64)
-        for some in self.answerable.split(_AT_ONCE):
-            found += self.recalled.some(some).occurrences(items, length, n_items)
+        for first in range(0, len(self.answerable), _AT_ONCE):
+            found += self.recalled.some(self.answerable[first : first + _AT_ONCE]).occurrences(items, length, n_items)
         return found
 
     def _positions(self, step: int) -> Int[Tensor, " B"]:
@@ -103,9 +103,7 @@ class RescoreExamples:
         return torch.cat([self._order(epoch)[ranks[ranks // total == epoch] % total] for epoch in epochs])
 
     def _order(self, epoch: int) -> Int[Tensor, " R"]:
-        return torch.randperm(
-            len(self.answerable), generator=torch.Generator().manual_seed(derive_seed(self.seed, "rescore order", epoch))
-        )
+        return torch.randperm(len(self.answerable), generator=torch.Generator().manual_seed(derive_seed(self.seed, "rescore order", epoch)))
 
 
 def windows(

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retrieval.core.settings import Settings
 from retrieval.models.rescoring.settings import RescorerBlocks
@@ -50,3 +50,12 @@ class RescoreSettings(Settings):
     before only at `training` positions."""
     blocks: RescorerBlocks = RescorerBlocks()
     training: RescoreTraining = RescoreTraining()
+
+    @model_validator(mode="after")
+    def _blocks_are_read(self) -> "RescoreSettings":
+        plain = RescorerBlocks()
+        if self.name == "dien" and self.blocks.attention != plain.attention:
+            raise ValueError("blocks.attention is the width of DIN's activation unit; dien has none, leave it out")
+        if self.name == "din" and self.blocks.auxiliary != plain.auxiliary:
+            raise ValueError("blocks.auxiliary weighs DIEN's own loss; din has none, leave it out")
+        return self

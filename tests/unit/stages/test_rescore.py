@@ -17,6 +17,7 @@ from retrieval.data.splits import Split
 from retrieval.evaluation.rescoring import RescoringGain
 from retrieval.report.markdown import escape, render_markdown
 from retrieval.report.report_page import report_page
+from retrieval.stages import rescore
 from retrieval.stages.audience import Audience, Scope
 from retrieval.stages.build_index import load_vectors
 from retrieval.stages.calibrate import validation_users
@@ -25,7 +26,6 @@ from retrieval.stages.pipeline import Pipeline
 from retrieval.stages.recall import Server
 from retrieval.stages.recipe import parse_recipe
 from retrieval.stages.report import report_content
-from retrieval.stages import rescore
 from retrieval.stages.rescore import PoolRescorer, Positions, _gain, positions, rescoring_run, standardised
 from retrieval.stages.run import FinishedRun, headline, open_run
 from retrieval.training.checkpoints import Checkpoints
@@ -292,9 +292,7 @@ def test_memory_is_13_bytes_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None
     dataset = SimpleNamespace(sequences=sequences, catalog=SimpleNamespace(n_items=items), in_seconds=True)
     serving = SimpleNamespace(dataset=dataset, recipe=SimpleNamespace(split=SimpleNamespace(cuts_in_time=True)))
     server = SimpleNamespace(serving=serving, settings=SimpleNamespace(pool_size=pool))
-    pools = (
-        (rng.integers(0, items, (size, pool)), rng.random((size, pool), dtype=np.float32)) for _ in range(0, count, size)
-    )
+    pools = ((rng.integers(0, items, (size, pool)), rng.random((size, pool), dtype=np.float32)) for _ in range(0, count, size))
     monkeypatch.setattr(rescore, "_pools_of", lambda *_: pools)
     tracemalloc.start()
     found = RescoreExamples(rescore.recalled_at(server, chosen, None), 8, 4, 1)
@@ -307,6 +305,26 @@ def test_memory_is_13_bytes_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.equal(found.recalled.rows[places] == answers[:, None], found.recalled.positive[places])
     whole = found.recalled.some(found.answerable).occurrences(torch.from_numpy(sequences.items), 3, items)
     assert torch.equal(found.occurrences(torch.from_numpy(sequences.items), 3, items), whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "said"),
+    [
+        ("din", {"hidden": [-5]}, "hidden"),
+        ("din", {"hidden": [8, 0]}, "hidden"),
+        ("din", {"auxiliary": 0.5}, "din has none"),
+        ("dien", {"attention": 12}, "dien has none"),
+    ],
+)
+def test_blocks_that_cannot_be_built_or_would_be_ignored_are_refused(name: str, blocks: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        recipe(rescore={"name": name, "blocks": blocks})
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("din", {"attention": 12, "hidden": []}), ("dien", {"auxiliary": 0.0, "hidden": [1]})])
+def test_blocks_that_are_read_are_taken_and_read_again(name: str, blocks: dict[str, object]) -> None:
+    taken = recipe(rescore={"name": name, "blocks": blocks}).rescore
+    assert RescoreSettings.model_validate(taken.model_dump()) == taken
 
 
 def test_a_prior_of_the_cut_does_not_go_with_positions_before_it() -> None:
