@@ -15,7 +15,7 @@ def test_slices_of_a_run(tmp_path: Path) -> None:
     """Forty users: even ones come daily, odd ones every third day; user u has 6 + u % 4 events, the last two of them held out."""
     rows = [(u, (7 * u + step) % 30, 10_000 * _DAY + step * _DAY * (1 + 2 * (u % 2))) for u in range(40) for step in range(6 + u % 4)]
     pl.DataFrame(rows, ["user_id", "item_id", "time"], orient="row").write_parquet(tmp_path / "log.parquet")
-    pl.DataFrame({"user_id": range(40), "town": [f"t{u % 3}" for u in range(40)], "activity": ["x", "y"] * 20}).write_parquet(
+    pl.DataFrame({"user_id": range(40), "town": [f"t{u % 3}" for u in range(40)], "age": ["x", "y"] * 20}).write_parquet(
         tmp_path / "users.parquet"
     )
     recipe = {
@@ -25,7 +25,7 @@ def test_slices_of_a_run(tmp_path: Path) -> None:
             "users": {
                 "path": str(tmp_path / "users.parquet"),
                 "user": "user_id",
-                "fields": {"town": "categorical", "activity": "categorical"},
+                "fields": {"town": "categorical", "user age": {"kind": "categorical", "column": "age"}},
             },
         },
         "split": {"protocol": "leave-last-out"},
@@ -50,7 +50,7 @@ def test_slices_of_a_run(tmp_path: Path) -> None:
     assert found == {
         "user age": {"new users (below 6 events)": 10, "known users": 30},
         "activity": {"2 to 4": 20, "5 to 9": 20},
-        "activity (2)": {"x": 20, "y": 20},
+        "user age (2)": {"x": 20, "y": 20},
         "town": {"t0": 14, "t1": 13, "t2": 13},
     }
     kept = pl.read_parquet(pipeline.measurements.file("slices.parquet"))
